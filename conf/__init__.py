@@ -1,0 +1,1 @@
+"""Every knob of a night: typed, with its unit, in one place."""

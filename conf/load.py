@@ -1,0 +1,72 @@
+"""YAML -> Conf, by safe_load only. Errors name the file and the key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from conf.schema import Conf
+
+
+class ConfError(ValueError):
+    """The configuration is wrong; the message says where and how to mend it."""
+
+
+def load(path: str | Path) -> Conf:
+    """The configuration in `path`. `template:` and `extends:` may name other YAML files beside it."""
+    path = Path(path)
+    return _conf(path, _with_files_inlined(path))
+
+
+def load_text(name: str, text: dict[str, Any]) -> Conf:
+    """A configuration that is already a mapping (a stored run's, a test's)."""
+    return _conf(Path(name), text)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfError(f"{path}: no such file; give --conf-file the path of a YAML file, such as conf/demo.yaml") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfError(f"{path}: expected keys and values, found {type(found).__name__}")
+    return found
+
+
+def cache_dir() -> Path:
+    """The user cache: Horovod's wheel, Delta's jars, downloaded public data. ADTOWER_CACHE moves it."""
+    given = os.environ.get("ADTOWER_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adtower"
+
+
+def _with_files_inlined(path: Path) -> dict[str, Any]:
+    text = read_yaml(path)
+    base = text.pop("extends", None)
+    if base is not None:
+        text = _merged(_with_files_inlined(path.parent / str(base)), text)
+    if isinstance(text.get("template"), str):
+        text["template"] = read_yaml(path.parent / text["template"])
+    return text
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, block by block; lists and plain values are replaced whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _conf(path: Path, text: dict[str, Any]) -> Conf:
+    try:
+        return Conf.model_validate(text)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in e['loc']) or 'top level'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        raise ConfError("\n".join(f"{path}: {line}" for line in lines)) from error

@@ -1,0 +1,174 @@
+"""Every knob of Adtower, with its unit. One reader a knob, no defaults elsewhere; a run stores the whole configuration it used."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from conf.strict import Name, Strict
+from conf.template import Template
+
+Kind = Literal["impressions", "engagements", "users", "ads", "inventory"]
+
+
+class Source(Strict):
+    """One log or file set of a feed -> rows of one canonical table.
+
+    Expressions are Spark SQL over the raw columns; they come from configuration files only, never from the command line.
+    """
+
+    kind: Kind
+    source: Name = Field(description="the feed these rows belong to; several blocks may feed one")
+    files: str = Field(description="path or glob; {landing} is the landing folder, {cache} the user cache, {day} the day of delivery (or, for inventory, the day scored)")
+    format: Literal["json", "csv", "parquet"]
+    options: dict[str, str] = Field(default_factory=dict, description="Spark reader options, such as header or sep")
+    raw_schema: str = Field("", description="DDL of the raw columns; a line that does not fit it is unreadable. Empty: Parquet's own, or a CSV file's header")
+    where: str = Field("", description="predicate over the raw columns: rows for which it is not true are none of this block's")
+    time_zone: str = Field("UTC", description="zone of clocks that carry no offset; applied to every timestamp column of this block")
+    required: bool = Field(True, description="a required block without files stops the night (exit 3); an optional one leaves the day empty")
+    columns: dict[Name, str] = Field(min_length=1, description="canonical column -> expression over the raw columns, _file (base name) and _path among them")
+
+    @property
+    def daily(self) -> bool:
+        """Whether the files are one set a day, told apart by {day} in their path."""
+        return "{day}" in self.files
+
+    @model_validator(mode="after")
+    def _lines_have_a_shape(self) -> Source:
+        if self.format == "json" and not self.raw_schema:
+            raise ValueError("a json source needs raw_schema, the DDL of its raw columns, so that a broken line can be told from a good one")
+        return self
+
+
+class Head(Strict):
+    """One engagement to predict. A label is 1, 0 or null (masked)."""
+
+    action: Name = Field(description="the engagement action that makes an impression positive")
+    window_hours: float = Field(24, ge=0, le=24 * 60, description="how long after being shown an engagement counts, hours")
+    min_dwell_seconds: float = Field(0, ge=0, description="an engagement counts only with this much dwell, seconds")
+    applies_to: str = Field("true", description="predicate over impressions; where it is not true the label is masked")
+    parent: Name | None = Field(None, description="head under which this one is conditional: p = p(parent) x p(this | parent)")
+    utility_weight: float = Field(0.0, description="weight of this head's probability in utility (negative for hide)")
+
+
+class Clock(Strict):
+    lateness_hours: float = Field(48, ge=0, le=24 * 60, description="how late an engagement may be received and still count, hours")
+    entity_lookback_days: int = Field(2, ge=1, le=400, description="how old a user or ad snapshot may be and still be used, days")
+    train_days: int = Field(28, ge=1, description="a full training reads at most this many days")
+
+
+class SparkConf(Strict):
+    master: str = Field("local[2]", description="used when spark-submit gives no --master")
+    driver_memory: str = Field("4g", description="heap of a driver that this process starts itself")
+    shuffle_partitions: int = Field(4, ge=1)
+    snapshot_partitions: int = Field(2, ge=1, description="spark.databricks.delta.snapshotPartitions: small for small tables")
+
+
+class ModelConf(Strict):
+    """Widths of the network; see models/engagement.py for the layers."""
+
+    embedding_width: int = Field(16, ge=1, le=1024, description="numbers an embedding row")
+    bottom_widths: tuple[int, ...] = Field((128, 64), min_length=1, description="shared bottom, units a layer")
+    tower_widths: tuple[int, ...] = Field((64, 32), min_length=1, description="each tower (shared and residual), units a layer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="helps on small data only")
+
+
+class Training(Strict):
+    backend: Literal["horovod_spark", "single"] = "horovod_spark"
+    ranks: int = Field(2, ge=1, description="number of processes; must divide virtual_shards")
+    virtual_shards: int = Field(8, ge=1, description="files of a snapshot; fixes the batches whatever the number of ranks")
+    batch_size: int = Field(2048, ge=1, description="rows of a global batch; a multiple of virtual_shards")
+    epochs: int = Field(1, ge=1, le=100, description="ID embeddings over-fit after the first, so 1 is the default")
+    warm_epochs: int = Field(1, ge=1, le=100, description="epochs over the new days when the night starts warm")
+    warm_start: bool = Field(True, description="start from the published model and train on the days after its training end")
+    learning_rate: float = Field(2e-3, gt=0, description="AdamW, dense parts")
+    embedding_learning_rate: float = Field(2e-2, gt=0, description="row-wise Adagrad, embedding rows")
+    weight_decay: float = Field(1e-4, ge=0, description="AdamW, dense matrices")
+    residual_decay: float = Field(1e-2, ge=0, description="AdamW decay of the towers' residual layers: what shrinks a tower to the shared one")
+    gradient_clip: float = Field(1.0, gt=0, description="largest global norm of the dense gradient")
+    start_timeout_seconds: int = Field(120, ge=5)
+    stall_shutdown_seconds: int = Field(300, ge=61, description="a rank silent this long ends the job; above Horovod's 60 s warning")
+
+    @model_validator(mode="after")
+    def _shards_divide(self) -> Training:
+        if self.virtual_shards % self.ranks:
+            raise ValueError(f"training.ranks is {self.ranks} and does not divide virtual_shards {self.virtual_shards}; choose a divisor")
+        if self.batch_size % self.virtual_shards:
+            raise ValueError(f"training.batch_size is {self.batch_size}; make it a multiple of virtual_shards {self.virtual_shards}")
+        return self
+
+
+class Calibration(Strict):
+    min_positives: int = Field(200, ge=1, description="a head x tower cell with fewer positives among its fit rows is the identity, and says so")
+    ece_bins: int = Field(15, ge=2, le=1000, description="equal-mass bins of the calibration error and the reliability diagram")
+
+
+class Gate(Strict):
+    """What the Great Expectations checkpoint on `examples` asks beside the exact schema and the row rules."""
+
+    min_rows_a_day: int = Field(1, ge=0, description="fewer examples on a day than this stops the night")
+    max_quarantined_share: float = Field(0.05, ge=0, le=1, description="of a source's rows in; more stops the night")
+    max_label_rate: float = Field(0.9, ge=0, le=1, description="a head positive more often than this on a mature day stops the night")
+    max_missing_share: float = Field(0.9, ge=0, le=1, description="a feature missing more often than this is a warning")
+
+
+class Simulation(Strict):
+    world: Name = Field(description="file under conf/worlds/")
+    replicate: int = Field(0, ge=0, description="which of the world's seeds, counted from 0: another seed is another world of the same kind")
+    first_day: date
+    days: int = Field(ge=1, le=400)
+    impressions_a_day: int = Field(ge=1000, le=100_000_000)
+    users: int = Field(20_000, ge=100)
+    ads_alive: int = Field(3_000, ge=30, description="ads alive at a time, each for 30 days")
+    campaigns: int = Field(800, ge=10)
+    corrupt_lines_a_day: int = Field(5, ge=0, description="planted in each text log of a source and day")
+    duplicate_share: float = Field(0.01, ge=0, le=0.5, description="of the delivered rows, delivered once more")
+    files_a_day: int = Field(2, ge=1, description="files of each log and day")
+    inventory_days: tuple[int, ...] = Field((), description="days with an inventory file, counted from 1; may lie after the last day")
+
+
+class Conf(Strict):
+    name: Name
+    workdir: str = Field(description="where tables, snapshots, models and runs live; relative to the working directory")
+    landing: str = Field("", description="folder of the sources' files; <workdir>/landing if empty")
+    seed: int = Field(1, ge=1)
+    spark: SparkConf = SparkConf()
+    simulation: Simulation | None = None
+    clock: Clock = Clock()
+    sources: dict[Name, Source] = Field(min_length=1)
+    tower: str = Field("source", description="expression over canonical impression and inventory columns")
+    heads: dict[Name, Head] = Field(min_length=1)
+    template: Template
+    model: ModelConf = ModelConf()
+    training: Training = Training()
+    calibration: Calibration = Calibration()
+    gate: Gate = Gate()
+
+    @model_validator(mode="after")
+    def _heads_and_sources_agree(self) -> Conf:
+        for name, head in self.heads.items():
+            if head.parent is None:
+                continue
+            if head.parent not in self.heads:
+                raise ValueError(f"head {name} names parent {head.parent}, which is no head; heads: {', '.join(self.heads)}")
+            if self.heads[head.parent].parent is not None:
+                raise ValueError(f"head {name} has parent {head.parent}, itself a child; a child's parent must be a top head")
+            if list(self.heads).index(head.parent) > list(self.heads).index(name):
+                raise ValueError(f"head {name} stands before its parent {head.parent}; list the parent first")
+        kinds = {source.kind for source in self.sources.values()}
+        if "impressions" not in kinds:
+            raise ValueError("no source block of kind impressions; add one to `sources`")
+        return self
+
+    @property
+    def label_delay(self) -> timedelta:
+        """Time from being shown until a label is final: the longest window plus the allowed lateness."""
+        return timedelta(hours=max(head.window_hours for head in self.heads.values()) + self.clock.lateness_hours)
+
+    @property
+    def label_days(self) -> int:
+        """K: how many days, the night's own among them, a night rebuilds; M is the first of them."""
+        whole, rest = divmod(self.label_delay, timedelta(days=1))
+        return whole + (1 if rest else 0) + 1

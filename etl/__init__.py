@@ -1,0 +1,1 @@
+"""Spark and Delta: raw logs -> tables -> snapshots and scores."""

@@ -1,0 +1,114 @@
+"""Template -> numbers: the one implementation, for training and for scoring. Native Spark functions only.
+
+Columns of a feature `c`:
+  continuous      `c` float (0.0 where missing), `c__missing` tinyint (1 = missing); values stay raw, the model transforms them
+  hashed          `c` int: 0 missing, else 1 + pmod(xxhash64(value as a string, 'c'), buckets)
+  one_hot         `c` int: 0 missing, 1 unseen, 2 ... the vocabulary in its order
+  dense, width w  `c__0` ... float (0.0 where the vector is missing), `c__missing` tinyint
+and last `tower` int: place in the list of towers, -1 for a tower that is not in it. None of them is ever null.
+
+NaN and infinity are missing. A vector of another length than the template's, or with a number missing, is missing as a whole.
+Spark's xxhash64 starts from seed 42 and takes each column's hash as the seed of the next; tests/etl/test_encoding.py holds a golden list of
+it, since ids that move after an upgrade would silently scramble every embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from conf.template import Feature, Template
+from etl.schemas import feature_type
+
+TOWER = "tower"
+INFINITY = float("inf")
+
+
+class EncodingError(ValueError):
+    """The rows and the feature template do not fit together."""
+
+
+def encoded_columns(template: Template) -> list[str]:
+    """The columns that `encoded` makes, in its order."""
+    names = [name for feature in template.features for name in _names(feature)] + [TOWER]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise EncodingError(f"encoded columns {twice} would exist twice; `tower` and `c__missing` are taken: rename the feature's column")
+    return names
+
+
+def encoded(frame: DataFrame, template: Template, towers: Sequence[str], keep: Iterable[str] = ()) -> DataFrame:
+    """One row in, one row out: the columns `keep` as they are, then `encoded_columns(template)`.
+
+    A feature of family `serving` that `frame` lacks (inventory does: it is known only once served) is missing in every row.
+    """
+    keep = list(keep)
+    names = encoded_columns(template)
+    _require_columns(frame, template, keep, names)
+    present = set(frame.columns)
+    # Two projections: the second reads a cleaned value several times, and Spark would otherwise clean it as often.
+    clean = [
+        (_cleaned(feature) if feature.column in present else F.lit(None).cast(feature_type(feature))).alias(_clean_name(feature))
+        for feature in template.features
+    ]
+    cleaned = frame.select(*keep, *clean, F.col(TOWER).alias(f"__clean_{TOWER}"))
+    values = [value for feature in template.features for value in _encoded(feature)]
+    tower = F.coalesce(_place_in(towers, F.col(f"__clean_{TOWER}")), F.lit(-1))
+    return cleaned.select(*keep, *(value.alias(name) for name, value in zip(names, [*values, tower], strict=True)))
+
+
+def _names(feature: Feature) -> list[str]:
+    if feature.type == "dense":
+        return [*(f"{feature.column}__{place}" for place in range(feature.width)), f"{feature.column}__missing"]
+    return [feature.column, f"{feature.column}__missing"] if feature.type == "continuous" else [feature.column]
+
+
+def _clean_name(feature: Feature) -> str:
+    return f"__clean_{feature.column}"
+
+
+def _cleaned(feature: Feature) -> Column:
+    """The feature's value in its own type; null where it is missing."""
+    value = F.col(feature.column)
+    if feature.type == "continuous":
+        number = value.cast("float")
+        return F.when(F.abs(number) < INFINITY, number)  # Spark orders NaN above infinity
+    if feature.type == "dense":
+        whole = F.forall(value, lambda number: F.coalesce(F.abs(number) < INFINITY, F.lit(False)))
+        return F.when((F.size(value) == feature.width) & whole, value.cast("array<float>"))
+    return value.cast("string")
+
+
+def _encoded(feature: Feature) -> list[Column]:
+    clean = F.col(_clean_name(feature))
+    missing = clean.isNull().cast("tinyint")
+    zero = F.lit(0.0).cast("float")
+    if feature.type == "continuous":
+        return [F.coalesce(clean, zero), missing]
+    if feature.type == "dense":
+        return [*(F.coalesce(F.get(clean, F.lit(place)), zero) for place in range(feature.width)), missing]
+    if feature.type == "hashed":
+        bucket = F.pmod(F.xxhash64(clean, F.lit(feature.column)), F.lit(feature.buckets)).cast("int")
+        return [F.coalesce(F.when(clean.isNotNull(), bucket + 1), F.lit(0))]
+    place = F.coalesce(_place_in(feature.vocabulary, clean) + 2, F.lit(1))
+    return [F.coalesce(F.when(clean.isNotNull(), place), F.lit(0))]
+
+
+def _place_in(values: Sequence[str], value: Column) -> Column:
+    """0-based int place of `value` in the list; null where it is not there."""
+    if not values:
+        return F.lit(None).cast("int")
+    return F.create_map(*(F.lit(part) for place, name in enumerate(values) for part in (name, place)))[value]
+
+
+def _require_columns(frame: DataFrame, template: Template, keep: Sequence[str], names: Sequence[str]) -> None:
+    served_later = {feature.column for feature in template.of_family("serving")}
+    needed = [TOWER, *keep, *(feature.column for feature in template.features if feature.column not in served_later)]
+    missing = sorted(set(needed) - set(frame.columns))
+    if missing:
+        raise EncodingError(f"the rows lack {missing}, which the feature template or the job reads; present: {sorted(frame.columns)}")
+    clashing = sorted(set(keep) & set(names))
+    if clashing:
+        raise EncodingError(f"columns {clashing} are kept and encoded under one name; keep them under another")

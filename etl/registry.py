@@ -1,0 +1,59 @@
+"""Models and publications: which model and which scored day are current. What is current is the newest night's row, so an older night
+that is run again never moves it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from conf.schema import Conf
+from etl.schemas import MODELS, PUBLICATIONS
+from etl.tables import overwrite_days, read
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published model: its id and what it was trained on."""
+
+    model: str
+    trained_from: date
+    trained_to: date
+
+
+def model_dir(conf: Conf, model: str) -> Path:
+    return Path(conf.workdir).resolve() / "models" / model
+
+
+def calibrator_file(model: str, day: date) -> str:
+    """The calibrator fitted by the night of `day`, relative to the working folder."""
+    return f"models/{model}/calibrators/{day.isoformat()}.json"
+
+
+def published_before(spark: SparkSession, conf: Conf, day: date) -> Published | None:
+    """The model that was current when the night of `day` began; the same answer when that night is run again."""
+    current = (
+        read(spark, conf.workdir, PUBLICATIONS)
+        .where((F.col("what") == "model") & (F.col("day") < F.lit(day)))
+        .orderBy(F.col("day").desc())
+        .select("model", "day")
+    )
+    models = read(spark, conf.workdir, MODELS).select("model", "day", "trained_from", "trained_to")
+    row = current.limit(1).join(models, on=["model", "day"], how="inner").first()
+    return Published(row["model"], row["trained_from"], row["trained_to"]) if row else None
+
+
+def register(spark: SparkSession, conf: Conf, day: date, run_id: str, row: dict[str, object]) -> None:
+    """Write the night's candidate with its verdict."""
+    frame = spark.createDataFrame([{**row, "run_id": run_id, "day": day}], MODELS.schema)
+    overwrite_days(frame, conf.workdir, MODELS, day, day)
+
+
+def publish(spark: SparkSession, conf: Conf, day: date, run_id: str, what: str, model: str, scored_day: date | None = None) -> None:
+    """Flip what is current; the last thing a stage does."""
+    row = {"what": what, "model": model, "scored_day": scored_day, "published_at": datetime.now(UTC), "run_id": run_id, "day": day}
+    frame = spark.createDataFrame([row], PUBLICATIONS.schema)
+    overwrite_days(frame, conf.workdir, PUBLICATIONS, day, day, also={"what": what})

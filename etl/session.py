@@ -1,0 +1,75 @@
+"""How Spark is started, and what is asserted of it before a row is read: UTC, ANSI, Delta."""
+
+from __future__ import annotations
+
+import os
+
+from pyspark.sql import SparkSession
+
+from conf.load import cache_dir
+from conf.schema import SparkConf
+
+# What the numbers depend on. Set in code and asserted after the start, since getOrCreate may return an older session.
+REQUIRED = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.databricks.delta.schema.autoMerge.enabled": "false",
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+# What only the speed depends on. A scorer's Arrow batch of 10,000 rows was fastest of 4,096, 10,000 and 32,768.
+TUNING = {
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.debug.maxToStringFields": "200",
+}
+
+
+class SessionError(RuntimeError):
+    """Spark could not be started as the suite needs it."""
+
+
+def start(conf: SparkConf, name: str) -> SparkSession:
+    """A session with Delta. Under spark-submit, master, memory and jars are spark-submit's; otherwise they come from `conf` and the cache."""
+    builder = SparkSession.builder.appName(name)
+    for key, value in {**REQUIRED, **TUNING}.items():
+        builder = builder.config(key, value)
+    builder = builder.config("spark.sql.shuffle.partitions", conf.shuffle_partitions)
+    builder = builder.config("spark.databricks.delta.snapshotPartitions", conf.snapshot_partitions)
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        builder = (
+            builder.master(conf.master)
+            .config("spark.driver.memory", conf.driver_memory)
+            .config("spark.driver.host", "127.0.0.1")
+            .config("spark.driver.bindAddress", "127.0.0.1")
+            .config("spark.ui.enabled", "false")
+            .config("spark.jars", ",".join(delta_jars()))
+        )
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    require(spark)
+    return spark
+
+
+def delta_jars() -> list[str]:
+    """Delta's jars by path, as resolved once at set-up."""
+    jars = sorted(str(path) for path in (cache_dir() / "jars").glob("*.jar"))
+    if not any("delta-spark" in jar for jar in jars):
+        raise SessionError(f"no Delta jars in {cache_dir() / 'jars'}; run `./build.sh setup`")
+    return jars
+
+
+def require(spark: SparkSession) -> None:
+    """Raise, naming every setting that is not as the tables need it."""
+    for key in ("spark.sql.session.timeZone", "spark.sql.ansi.enabled", "spark.databricks.delta.schema.autoMerge.enabled"):
+        spark.conf.set(key, REQUIRED[key])
+    found = {key: spark.conf.get(key, None) for key in REQUIRED}
+    wrong = [f"{key} is {found[key]}, must be {value}" for key, value in REQUIRED.items() if str(found[key]).lower() != value.lower()]
+    if wrong:
+        raise SessionError("this Spark session was started otherwise: " + "; ".join(wrong) + "; stop it and start again")
+    try:
+        spark.sparkContext._jvm.java.lang.Class.forName(  # type: ignore[union-attr]
+            "io.delta.tables.DeltaTable", False, spark.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
+        )
+    except Exception as error:  # py4j wraps ClassNotFoundException
+        raise SessionError("Delta's jars are not on Spark's path; pass them with --jars, or run `./build.sh setup` once") from error

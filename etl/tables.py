@@ -1,0 +1,160 @@
+"""The only reads and writes of Delta: by day and by version.
+
+Every table lies at `<workdir>/tables/<name>`, partitioned by `day`. A write replaces whole days in one commit (`replaceWhere`), so a rerun leaves
+one copy and a day without rows ends empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from conf.schema import Conf
+from etl.schemas import Table, all_tables
+
+
+class TableError(RuntimeError):
+    """A table is not what the configuration says it is."""
+
+
+class ConflictError(RuntimeError):
+    """Another run wrote the same days; run this one again."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One version of one table: what a run records of each input."""
+
+    path: str
+    table_id: str
+    version: int
+
+
+def table_path(workdir: str | Path, name: str) -> str:
+    return str(Path(workdir).resolve() / "tables" / name)
+
+
+def create_tables(spark: SparkSession, conf: Conf) -> None:
+    """Create what is missing; refuse a table whose columns lag behind the configuration."""
+    for table in all_tables(conf).values():
+        create_table(spark, conf.workdir, table)
+
+
+def create_table(spark: SparkSession, workdir: str | Path, table: Table) -> None:
+    """Create the table if it is not there; refuse one with other columns."""
+    path = table_path(workdir, table.name)
+    if not DeltaTable.isDeltaTable(spark, path):
+        _create(spark, path, table)
+    missing, foreign = _difference(spark.read.format("delta").load(path).schema, table.schema)
+    if missing or foreign:
+        raise TableError(
+            f"table {table.name} at {path}: missing {missing or 'nothing'}, not in the configuration {foreign or 'nothing'}. "
+            f"Give the configuration a new workdir, or bring its heads and features back to the table's"
+        )
+
+
+def _create(spark: SparkSession, path: str, table: Table) -> None:
+    builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(table.schema).partitionedBy("day")
+    builder = builder.property("delta.enableDeletionVectors", "false").property("delta.columnMapping.mode", "none")
+    builder.execute()
+    for name, expression in table.checks:
+        spark.sql(f"ALTER TABLE delta.`{path}` ADD CONSTRAINT {name} CHECK ({expression})")
+
+
+def _difference(found: StructType, wanted: StructType) -> tuple[list[str], list[str]]:
+    have = {field.name: field.dataType for field in found}
+    want = {field.name: field.dataType for field in wanted}
+    missing = [f"{name} {kind.simpleString()}" for name, kind in want.items() if have.get(name) != kind]
+    return missing, [name for name in have if name not in want]
+
+
+def read(spark: SparkSession, workdir: str | Path, table: Table, version: int | None = None) -> DataFrame:
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.load(table_path(workdir, table.name))
+
+
+def read_days(
+    spark: SparkSession, workdir: str | Path, table: Table, first: date, last: date, version: int | None = None
+) -> DataFrame:
+    """Rows of days `first` to `last`, both included."""
+    return read(spark, workdir, table, version).where(F.col("day").between(F.lit(first), F.lit(last)))
+
+
+def pin(spark: SparkSession, workdir: str | Path, table: Table) -> Pin:
+    """The table's newest version, resolved once."""
+    path = table_path(workdir, table.name)
+    handle = DeltaTable.forPath(spark, path)
+    version = handle.history(1).select("version").first()
+    detail = handle.detail().select("id").first()
+    assert version is not None and detail is not None
+    return Pin(path, detail["id"], int(version["version"]))
+
+
+def conform_to(frame: DataFrame, table: Table) -> DataFrame:
+    """The table's columns, in its order and types; a missing one is an error here, since Delta would write nulls."""
+    missing = [field.name for field in table.columns if field.name not in frame.columns]
+    if missing:
+        raise TableError(f"rows for {table.name} lack {missing}; present: {sorted(frame.columns)}")
+    return frame.select(*(F.col(field.name).cast(field.dataType).alias(field.name) for field in table.columns))
+
+
+def overwrite_days(
+    frame: DataFrame, workdir: str | Path, table: Table, first: date, last: date, also: Mapping[str, str] | None = None
+) -> None:
+    """Replace days `first` to `last` (of the rows where each column of `also` has its value) in one commit."""
+    where = f"day >= DATE'{first.isoformat()}' AND day <= DATE'{last.isoformat()}'"
+    for name, value in (also or {}).items():
+        if "'" in value or "\\" in value:
+            raise TableError(f"{name} {value!r} holds a quote; such a value cannot name rows to replace")
+        where += f" AND {name} = '{value}'"
+    writer = conform_to(frame, table).write.format("delta").mode("overwrite").option("replaceWhere", where)
+    _commit(lambda: writer.save(table_path(workdir, table.name)), table.name)
+
+
+def append(frame: DataFrame, workdir: str | Path, table: Table) -> None:
+    """Add rows; only for the run ledger and publications, whose rows are events."""
+    writer = conform_to(frame, table).coalesce(1).write.format("delta").mode("append")
+    _commit(lambda: writer.save(table_path(workdir, table.name)), table.name)
+
+
+def _commit(write: object, name: str) -> None:
+    try:
+        write()  # type: ignore[operator]
+    except Exception as error:
+        text = str(error.java_exception) if isinstance(error, Py4JJavaError) else str(error)
+        if "Concurrent" in text or "DELTA_CONCURRENT" in text:
+            raise ConflictError(f"another run wrote {name} at the same time: {text.splitlines()[0]}") from error
+        if "DELTA_VIOLATE_CONSTRAINT" in text or "CHECK constraint" in text:
+            raise TableError(f"{name}: {text.splitlines()[0]}") from error
+        raise
+
+
+def content_hashes(frame: DataFrame, table: Table) -> dict[str, str]:
+    """Day -> `rows:hash`, independent of row order and files, without lineage columns.
+
+    Two 64-bit hashes a row are added up as decimals: a sum notices a row that is there twice, where an exclusive or would not.
+    """
+    names = sorted(field.name for field in table.columns if field.name not in table.lineage)
+    # xxhash64 skips nulls, so a null and its neighbour's value could trade places unnoticed: the names of the null columns go in too.
+    nulls = F.concat_ws(",", *(F.when(F.col(name).isNull(), F.lit(name)) for name in names))
+    sums = [
+        F.sum(row_hash.cast("decimal(20,0)")).cast("string")
+        for row_hash in (F.xxhash64(nulls, *names), F.xxhash64(*reversed(names), nulls))
+    ]
+    grouped = frame.groupBy("day").agg(F.count(F.lit(1)).alias("rows"), F.concat_ws("/", *sums).alias("sums"))
+    return {row["day"].isoformat(): f"{row['rows']}:{_short(row['sums'])}" for row in grouped.collect()}
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""One thin file a command: arguments, order of steps, nothing else."""

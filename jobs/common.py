@@ -1,0 +1,191 @@
+"""What every job shares: options, exit codes, the context of a run, and how a stage is run or skipped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from conf.load import ConfError, load
+from conf.schema import Conf
+from etl.contents import EMPTY, Contents
+from etl.landing import InputMissing
+from etl.lock import LockHeld
+from etl.runs import Ledger, Record, code_hash, fingerprint
+from etl.splits import ONE_DAY, Night
+from etl.tables import ConflictError, TableError
+from jobs.progress import Progress
+
+DONE, BUG, USAGE, INPUT, VALIDATION, TRAINING, SCORING, CONFLICT = 0, 1, 2, 3, 4, 5, 6, 7
+
+
+class StageFailed(RuntimeError):
+    """A stage could not do its work; carries the exit code that says of which kind."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotYet(Exception):
+    """Nothing to do for this stage on this night, and that is no fault: the message says why."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage made (output names, see etl.contents), counted, and would say in one line."""
+
+    outputs: tuple[str, ...]
+    counts: dict[str, Any] = field(default_factory=dict)
+    message: str = ""
+
+
+@dataclass
+class Run:
+    """One night, or one range of days, in one driver. `asked` is the first day asked for; the night rebuilds from `first` on."""
+
+    spark: SparkSession
+    conf: Conf
+    night: Night
+    asked: date
+    run_id: str
+    ledger: Ledger
+    contents: Contents
+
+    @property
+    def first(self) -> date:
+        """M of the first night of the range."""
+        return self.asked - (self.conf.label_days - 1) * ONE_DAY
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.conf.workdir).resolve() / "runs" / self.night.day.isoformat()
+
+    def last_writable(self, stage: str, table: str) -> date:
+        """The last day this night may write: days that a later night built are that night's."""
+        later = self.ledger.first_day_of_later_nights(stage, table, self.night.day)
+        return min(self.night.day, later - ONE_DAY) if later else self.night.day
+
+    def counts_of(self, stage: str) -> dict[str, Any]:
+        """What the stage counted when it last did its work for this night."""
+        record = self.ledger.last(stage, self.night.day)
+        return record.counts if record else {}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the night. `inputs` are the hashes it depends on, `reads` the part of the configuration, `packages` the code."""
+
+    name: str
+    packages: tuple[str, ...]
+    reads: Callable[[Conf], Any]
+    inputs: Callable[[Run], dict[str, str]]
+    work: Callable[[Run], Outcome]
+
+
+def run_stage(run: Run, stage: Stage, progress: Progress) -> Record:
+    """Do the stage's work, or skip it; either way the ledger says so."""
+    started, begun = datetime.now(UTC), time.monotonic()
+
+    def record(status: str, mark: str, message: str, outcome: Outcome | None = None) -> Record:
+        outputs = run.contents.of(outcome.outputs) if outcome else {}
+        seconds = time.monotonic() - begun
+        entry = Record(
+            run.night.day, run.run_id, stage.name, status, run.night.as_of, started, seconds, mark, outputs, outcome.counts if outcome else {}, message
+        )
+        run.ledger.add(entry)
+        progress.line(stage.name, status, seconds, message)
+        return entry
+
+    run.spark.sparkContext.setJobDescription(f"{run.night.day} {stage.name}")
+    mark = ""
+    try:
+        with progress.stage(stage.name):
+            inputs = stage.inputs(run)
+            mark = fingerprint(stage.name, inputs, stage.reads(run.conf), code_hash("jobs", "conf", *stage.packages), str(run.asked))
+            last = run.ledger.last(stage.name, run.night.day)
+            skip = last is not None and last.fingerprint == mark and run.ledger.may_skip(stage.name, run.night.day, mark, run.contents.of(last.outputs))
+            outcome = None if skip else stage.work(run)
+        if outcome is None:
+            return record("skipped", mark, "inputs, configuration and code are unchanged, and its outputs are as recorded")
+        return record("done", mark, outcome.message, outcome)
+    except NotYet as nothing:
+        return record("skipped", mark, str(nothing))
+    except Exception as error:
+        record("failed", mark, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        raise
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--conf-file", required=True, help="YAML configuration, such as conf/demo.yaml")
+    return options
+
+
+def day_option(text: str) -> date:
+    """A strict ISO date (UTC): 2026-05-14, never a word or a pattern."""
+    try:
+        if len(text) != 10:
+            raise ValueError(text)
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date; write it as 2026-05-14") from error
+
+
+def open_run(spark: SparkSession, conf: Conf, night: Night, asked: date) -> Run:
+    run_id = f"{night.day:%Y%m%d}-{datetime.now(UTC):%H%M%S}-{uuid.uuid4().hex[:6]}"
+    return Run(spark, conf, night, asked, run_id, Ledger(spark, conf), Contents(spark, conf))
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code for an error: what kind of help the operator needs."""
+    if isinstance(error, StageFailed):
+        return error.code
+    kinds: Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = (
+        (ConfError, USAGE),
+        (TableError, USAGE),
+        (InputMissing, INPUT),
+        ((LockHeld, ConflictError), CONFLICT),
+    )
+    return next((code for kind, code in kinds if isinstance(error, kind)), BUG)
+
+
+def write_summary(run_dir: Path, summary: dict[str, Any]) -> Path:
+    """`run_summary.json`: the exit code in words, whole or not at all."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / "run_summary.json"
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(scratch, path)
+    return path
+
+
+def main(job: Callable[[Sequence[str] | None], int]) -> None:
+    """Run a job's function as a command: errors in words on stderr, and the exit code that says of which kind."""
+    try:
+        code = job(None)
+    except Exception as error:
+        code = code_of(error)
+        if code == BUG:
+            traceback.print_exc()
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def conf_of(arguments: argparse.Namespace) -> Conf:
+    return load(arguments.conf_file)
+
+
+__all__ = ["EMPTY", "NotYet", "Outcome", "Run", "Stage", "StageFailed", "main", "parser", "run_stage"]

@@ -1,0 +1,120 @@
+"""The held-out day, before and after calibration -> `metrics` and `calibration_daily`. A stage of jobs/nightly.py.
+
+A child head stands for p(child | parent), on rows whose parent's label is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from etl.calibration_stats import binned
+from etl.registry import calibrator_file
+from etl.schemas import CALIBRATION_DAILY, METRICS, Table
+from etl.tables import overwrite_days
+from jobs.calibrate import candidate, served_by
+from jobs.common import Outcome, Run, Stage
+from models import metrics
+from models.calibration import IDENTITY, Calibrator
+from models.metrics import Bins
+
+ALL = "(all)"
+
+
+def inputs(run: Run) -> dict[str, str]:
+    chosen = candidate(run)
+    held_out = run.night.held_out
+    return run.contents.of_days("served", held_out, held_out, chosen.model) | run.contents.of_file(calibrator_file(chosen.model, run.night.day))
+
+
+def work(run: Run) -> Outcome:
+    conf, chosen, day = run.conf, candidate(run), run.night.day
+    calibrator = read_calibrator(run, chosen.model)
+    counted = binned(served_by(run, chosen.model, run.night.held_out, run.night.held_out), conf.heads, by=("source", "tower"))
+    stamp = {"model": chosen.model, "measured_day": run.night.held_out, "run_id": run.run_id, "day": day}
+    groups = conf.calibration.ece_bins
+    found = [stamp | row for row in metric_rows(counted, calibrator, groups)]
+    overwrite_days(rows_of(run, METRICS, found), conf.workdir, METRICS, day, day)
+    diagram = [stamp | row for row in reliability_rows(counted, calibrator, groups)]
+    overwrite_days(rows_of(run, CALIBRATION_DAILY, diagram), conf.workdir, CALIBRATION_DAILY, day, day)
+    overall = {row["head"]: row for row in found if row["stage"] == "calibrated" and row["source"] == row["tower"] == ALL}
+    told = ", ".join(f"{head} NE {row['ne']:.3f} AUC {row['auc']:.3f}" for head, row in overall.items() if row["ne"] is not None and row["auc"] is not None)
+    return Outcome((f"metrics/{day}", f"calibration_daily/{day}"), {}, f"held-out {run.night.held_out}: {told or 'no head has both classes'}")
+
+
+def read_calibrator(run: Run, model: str) -> Calibrator:
+    return Calibrator.from_json((Path(run.conf.workdir) / calibrator_file(model, run.night.day)).read_text(encoding="utf-8"))
+
+
+def slices(counted: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """(head, source, tower, rows): everything, each source, each tower."""
+    for head, rows in counted.groupby("head", sort=False):
+        yield str(head), ALL, ALL, rows
+        yield from ((str(head), str(source), ALL, part) for source, part in rows.groupby("source"))
+        yield from ((str(head), ALL, str(tower), part) for tower, part in rows.groupby("tower"))
+
+
+def bins_of(head: str, rows: pd.DataFrame, calibrator: Calibrator | None) -> Bins:
+    """Bins of a slice; with a calibrator, each tower's log-odds go through its cell."""
+
+    def of(tower: str, part: pd.DataFrame) -> Bins:
+        log_odds = (part["z_sum"] / part["rows"]).to_numpy()
+        if calibrator is not None:
+            log_odds = calibrator.cells[head].get(tower, IDENTITY).calibrated(log_odds)
+        return Bins.of(log_odds, part["rows"].to_numpy(), part["positives"].to_numpy())
+
+    return Bins.merged(*(of(str(tower), part) for tower, part in rows.groupby("tower")))
+
+
+def metric_rows(counted: pd.DataFrame, calibrator: Calibrator, groups: int) -> Iterator[dict[str, Any]]:
+    for head, source, tower, rows in slices(counted):
+        for stage, used in (("raw", None), ("calibrated", calibrator)):
+            bins = bins_of(head, rows, used)
+            yield {
+                "head": head,
+                "source": source,
+                "tower": tower,
+                "stage": stage,
+                "rows": int(bins.rows.sum()),
+                "positives": int(bins.positives.sum()),
+                "predicted": metrics.predicted(bins),
+                "ratio": metrics.ratio(bins),
+                "ne": metrics.normalized_entropy(bins),
+                "auc": metrics.auc(bins),
+                "ece": metrics.ece_equal_mass(bins, groups),
+            }
+
+
+def reliability_rows(counted: pd.DataFrame, calibrator: Calibrator, groups: int) -> Iterator[dict[str, Any]]:
+    for head, source, tower, rows in slices(counted):
+        if source != ALL or tower == ALL:
+            continue
+        for stage, used in (("raw", None), ("calibrated", calibrator)):
+            diagram = metrics.reliability(bins_of(head, rows, used), groups)
+            for place, (count, predicted, observed) in enumerate(zip(*diagram, strict=True)):
+                yield {
+                    "head": head,
+                    "tower": tower,
+                    "stage": stage,
+                    "bin": place,
+                    "rows": int(count),
+                    "predicted": float(predicted),
+                    "observed": float(observed),
+                }
+
+
+def rows_of(run: Run, table: Table, rows: list[dict[str, Any]]) -> Any:
+    return run.spark.createDataFrame([tuple(row.get(name) for name in table.schema.names) for row in rows], table.schema)
+
+
+STAGE = Stage(
+    name="evaluate",
+    packages=("etl", "models"),
+    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "calibration"})],
+    inputs=inputs,
+    work=work,
+)
+

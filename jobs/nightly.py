@@ -1,0 +1,118 @@
+"""One night, all stages in one driver: raw logs -> tables -> gate -> model -> calibrated scores -> report.
+
+spark-submit jobs/nightly.py --conf-file conf/demo.yaml --day 2026-05-16
+spark-submit jobs/nightly.py --conf-file conf/demo.yaml --from 2026-05-01 --to 2026-05-14 --only ingest,build_examples,gate
+
+Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 input missing, 4 validation failed, 5 training failed, 6 scoring failed,
+7 lock held or conflict. `<workdir>/runs/<day>/run_summary.json` says the same in words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from conf.schema import Conf
+from etl.lock import night_lock
+from etl.session import start
+from etl.splits import Night, days_between
+from etl.tables import create_tables
+from jobs import build_examples, calibrate, evaluate, gate, ingest, publish_model, report, score, train
+from jobs.common import DONE, Run, Stage, code_of, conf_of, day_option, main, open_run, parser, run_stage, write_summary
+from jobs.progress import Progress
+
+ETL = (ingest.STAGE, build_examples.STAGE, gate.STAGE)
+MODEL = (train.STAGE, calibrate.STAGE, evaluate.STAGE, publish_model.STAGE, score.STAGE)
+STAGES: tuple[Stage, ...] = (*ETL, *MODEL, report.STAGE)
+
+
+def nightly(argv: Sequence[str] | None) -> int:
+    arguments = options().parse_args(argv)
+    conf = conf_of(arguments)
+    first, last = span(arguments)
+    chosen = stages_named(arguments.only)
+    spark = start(conf.spark, f"adtower {conf.name}")
+    try:
+        if chosen is not None and first != last:
+            return run_night(spark, conf, first, last, chosen)
+        for day in days_between(first, last):
+            run_night(spark, conf, day, day, chosen or STAGES)
+        return DONE
+    finally:
+        spark.stop()
+
+
+def options() -> argparse.ArgumentParser:
+    given = parser((__doc__ or "").splitlines()[0])
+    given.add_argument("--day", type=day_option, help="the night to run, such as 2026-05-16 (UTC)")
+    given.add_argument("--from", dest="first", type=day_option, help="first night, with --to; with --only, the first day of one range")
+    given.add_argument("--to", dest="last", type=day_option, help="last night")
+    given.add_argument("--only", help=f"stages, by comma: {', '.join(stage.name for stage in STAGES)}")
+    return given
+
+
+def span(arguments: argparse.Namespace) -> tuple[date, date]:
+    if arguments.day and not (arguments.first or arguments.last):
+        return arguments.day, arguments.day
+    if arguments.first and arguments.last and not arguments.day and arguments.first <= arguments.last:
+        return arguments.first, arguments.last
+    options().error("give either --day, or --from and --to with --from not after --to")
+
+
+def stages_named(only: str | None) -> tuple[Stage, ...] | None:
+    """The stages of --only, in the order of the night; None without --only."""
+    if only is None:
+        return None
+    names = {name.strip() for name in only.split(",")}
+    unknown = sorted(names - {stage.name for stage in STAGES})
+    if unknown:
+        options().error(f"no stage {', '.join(unknown)}; stages: {', '.join(stage.name for stage in STAGES)}")
+    return tuple(stage for stage in STAGES if stage.name in names)
+
+
+def run_night(spark: SparkSession, conf: Conf, asked: date, day: date, stages: Sequence[Stage]) -> int:
+    """One night (or one range of days up to it) under its lock; a failure leaves its summary and goes on up."""
+    create_tables(spark, conf)
+    run = open_run(spark, conf, Night.of(day, conf), asked)
+    progress = Progress(spark, len(stages))
+    begun = time.monotonic()
+    with night_lock(conf.workdir, day, run.run_id):
+        told = f"{asked} to {day}" if asked != day else f"{day}"
+        progress.say(f"night {told}, run {run.run_id}, configuration {conf.name}, as of {run.night.as_of:%Y-%m-%d %H:%M} UTC")
+        records: list[dict[str, Any]] = []
+        try:
+            for stage in stages:
+                entry = run_stage(run, stage, progress)
+                records.append({"stage": stage.name, "status": entry.status, "seconds": round(entry.seconds, 1), "message": entry.message})
+            return finish(run, records, DONE, "done", begun, progress)
+        except Exception as error:
+            finish(run, records, code_of(error), f"{type(error).__name__}: {error}", begun, progress)
+            raise
+
+
+def finish(run: Run, records: list[dict[str, Any]], code: int, reason: str, begun: float, progress: Progress) -> int:
+    seconds = time.monotonic() - begun
+    summary = {
+        "run_id": run.run_id,
+        "day": run.night.day,
+        "asked_from": run.asked,
+        "as_of": run.night.as_of,
+        "exit_code": code,
+        "reason": reason,
+        "seconds": round(seconds, 1),
+        "stages": records,
+        "report": str(run.run_dir / "report.html"),
+    }
+    path = write_summary(run.run_dir, summary)
+    progress.say(f"{'done' if code == DONE else 'FAILED'} in {seconds:.1f} s; {path}")
+    return code
+
+
+if __name__ == "__main__":
+    main(nightly)
+

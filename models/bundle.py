@@ -1,0 +1,96 @@
+"""A trained model as a folder: model.safetensors (weights), bundle.json (all else). No pickle, and refused when a byte differs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from conf.schema import Head, ModelConf
+from conf.template import Template
+from models.engagement import EngagementModel
+from models.errors import BundleDamaged
+from models.manifest import sha256
+
+WEIGHTS, META = "model.safetensors", "bundle.json"
+# Row-wise Adagrad's state travels with the weights, so that a warm start does not learn known ids as if they were new.
+SQUARES = "optimizer.embedding_squares"
+
+
+def save(directory: str | Path, model: EngagementModel, squares: Tensor, meta: Mapping[str, Any]) -> None:
+    """Write the folder whole or not at all; an older folder of that name is replaced.
+
+    `meta` is JSON: model_id, template, heads, towers, model (conf), statistics, trained. `squares` float32 [rows of the table].
+    """
+    target = Path(directory)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh, old = (target.with_name(f".{target.name}.{what}") for what in ("new", "old"))
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors | {SQUARES: squares.cpu()}, fresh / WEIGHTS)
+    (fresh / META).write_text(json.dumps({**meta, "sha256": sha256(fresh / WEIGHTS)}, indent=1), encoding="utf-8")
+    for path in (fresh / WEIGHTS, fresh / META, fresh):
+        _fsync(path)
+    if target.exists():
+        target.rename(old)
+    fresh.rename(target)
+    _fsync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(directory: str | Path) -> tuple[EngagementModel, dict[str, Any]]:
+    """The model, in eval mode on the CPU, and its bundle.json."""
+    meta = read_meta(directory)
+    tensors = read_tensors(directory, meta)
+    tensors.pop(SQUARES, None)
+    try:
+        model = build(meta)
+        model.load_state_dict(tensors)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise BundleDamaged(f"{directory}: {META} and {WEIGHTS} do not belong together ({error}); train the model again") from error
+    return model.eval(), meta
+
+
+def read_meta(directory: str | Path) -> dict[str, Any]:
+    path = Path(directory) / META
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleDamaged(f"{path} is not readable ({error}); train the model again, or name the folder of another bundle") from error
+
+
+def read_tensors(directory: str | Path, meta: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights, once their sha256 is bundle.json's."""
+    path = Path(directory) / WEIGHTS
+    try:
+        if sha256(path) != meta.get("sha256"):
+            raise BundleDamaged(f"{path} is not the file that was saved: its sha256 differs from {META}'s; train the model again")
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BundleDamaged(f"{path} is not readable ({error}); train the model again") from error
+
+
+def build(meta: Mapping[str, Any]) -> EngagementModel:
+    """A model of the shape that bundle.json describes, its weights still random."""
+    heads = {name: Head.model_validate(head) for name, head in meta["heads"].items()}
+    base_TH = torch.zeros(len(meta["towers"]) + 1, len(heads))
+    template, conf = Template.model_validate(meta["template"]), ModelConf.model_validate(meta["model"])
+    return EngagementModel(template, heads, meta["towers"], conf, meta["statistics"], base_TH)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

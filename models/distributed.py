@@ -1,0 +1,242 @@
+"""Ranks and what they exchange, behind one seam; the only file that imports Horovod.
+
+A rank is one process of a training. `launch` runs the same function on every rank; it talks to the others through a `Collective`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import torch
+from torch import Tensor
+
+from conf.schema import Training
+from models.errors import SlotsMissing, TrainingFailed
+
+STALL_WARNING_SECONDS = 60
+
+
+class Collective(Protocol):
+    """What ranks do together. Every rank must make the same calls in the same order."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def sum_(self, flat: Tensor) -> None:
+        """Replace `flat` on every rank by its sum over ranks."""
+
+    def gather_rows(self, ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(ids [U], rows [U, E]) of all ranks, one rank after the other; U may differ between ranks."""
+
+    def broadcast_(self, tensor: Tensor) -> None:
+        """Replace `tensor` on every rank by rank 0's."""
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+
+
+class SingleProcess:
+    """One rank, nothing to exchange."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = 0, 1
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def sum_(self, flat: Tensor) -> None:
+        pass
+
+    def gather_rows(self, ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return ids, rows
+
+    def broadcast_(self, tensor: Tensor) -> None:
+        pass
+
+    def barrier(self) -> None:
+        pass
+
+
+class HorovodCollective:
+    """Horovod's ranks, over gloo between CPUs, over NCCL between GPUs where Horovod was built with it."""
+
+    def __init__(self, hvd: Any) -> None:
+        self.hvd, self.rank, self.size = hvd, hvd.rank(), hvd.size()
+        on_gpu = torch.cuda.is_available() and hvd.nccl_built()
+        self.device = torch.device("cuda", hvd.local_rank()) if on_gpu else torch.device("cpu")
+
+    def sum_(self, flat: Tensor) -> None:
+        self.hvd.allreduce_(flat, op=self.hvd.Sum, name="dense")
+
+    def gather_rows(self, ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        handles = self.hvd.allgather_async(ids, name="ids"), self.hvd.allgather_async(rows, name="rows")
+        return self.hvd.synchronize(handles[0]), self.hvd.synchronize(handles[1])
+
+    def broadcast_(self, tensor: Tensor) -> None:
+        self.hvd.broadcast_(tensor, root_rank=0, name="start")
+
+    def barrier(self) -> None:
+        self.hvd.barrier()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rank came to: a result, or the error that ended it. `knock_on`: the error only says that another rank was gone."""
+
+    rank: int
+    result: Any = None
+    error: str = ""
+    trace: str = ""
+    knock_on: bool = False
+
+
+def launch(training: Training, work: Callable[..., Any], *args: Any) -> Any:
+    """Run `work(collective, *args)` on every rank; returns rank 0's result. An error on any rank becomes TrainingFailed.
+
+    backend single: one rank, in this process (`training.ranks` counts Horovod's). backend horovod_spark: `training.ranks` Spark tasks at
+    once, each with a process of its own; needs a running SparkContext with that many slots. `work` must be importable in that process.
+    """
+    if training.backend == "single":
+        return _result_of_rank_0([_outcome(work, SingleProcess(), *args)])
+    _require_slots(training)
+    return _result_of_rank_0(_on_spark(training, work, args))
+
+
+def _outcome(work: Callable[..., Any], collective: Collective, *args: Any) -> Outcome:
+    try:
+        return Outcome(collective.rank, result=work(collective, *args))
+    except Exception as error:
+        # Returned, not raised: the driver then hears every rank's own words instead of an exit code.
+        words = f"{type(error).__name__}: {error}"
+        return Outcome(collective.rank, error=words, trace=traceback.format_exc(), knock_on=type(error).__name__ == "HorovodInternalError")
+
+
+def _on_rank(work: Callable[..., Any], args: tuple[Any, ...]) -> Outcome:
+    """In a rank's own process."""
+    import horovod.torch as hvd
+
+    hvd.init()
+    try:
+        return _outcome(work, HorovodCollective(hvd), *args)
+    finally:
+        # Those still waiting for this rank stop waiting.
+        hvd.shutdown()
+
+
+def _result_of_rank_0(outcomes: list[Outcome]) -> Any:
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        first = next((outcome for outcome in failed if not outcome.knock_on), failed[0])
+        raise TrainingFailed(f"training failed on rank {first.rank} of {len(outcomes)}: {first.error}", first.trace)
+    return outcomes[0].result
+
+
+def _on_spark(training: Training, work: Callable[..., Any], args: tuple[Any, ...]) -> list[Outcome]:
+    from horovod.spark import run
+
+    master = _spark_context().master
+    try:
+        with _signal_handlers_kept():
+            return run(
+                _on_rank,
+                args=(work, args),
+                num_proc=training.ranks,
+                start_timeout=training.start_timeout_seconds,
+                use_gloo=True,
+                env=_environment(training),
+                stdout=_Relay(),
+                stderr=_Relay(),
+                verbose=0,
+                # On one machine the ranks talk over loopback alone; on a cluster Horovod looks for an interface they share.
+                nics=_loopback() if master.startswith("local") else None,
+                executable=os.environ.get("PYSPARK_PYTHON") or sys.executable,
+            )
+    except Exception as error:
+        raise TrainingFailed(
+            f"a training process ended before its work was done ({type(error).__name__}: {str(error).strip()}); if it was killed for "
+            f"memory, lower training.batch_size; if it did not start in time, raise training.start_timeout_seconds"
+        ) from error
+
+
+def _environment(training: Training) -> dict[str, str]:
+    """Of a rank's process, on top of its Spark task's."""
+    threads = max(1, min(_slots(), os.cpu_count() or 1) // training.ranks)
+    root = str(Path(__file__).resolve().parents[1])
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(STALL_WARNING_SECONDS),
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(training.stall_shutdown_seconds),
+        "HOROVOD_GLOO_TIMEOUT_SECONDS": str(training.stall_shutdown_seconds),
+        # From a checkout, not installed: the rank finds models/ where the driver does.
+        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+
+
+def _spark_context() -> Any:
+    # Horovod's own reference, the one it will use; models/ itself does not depend on pyspark.
+    from horovod.spark import runner
+
+    context = runner.pyspark.SparkContext._active_spark_context
+    if context is None:
+        raise TrainingFailed(
+            "training.backend is horovod_spark and no SparkContext is running; start Spark first, or set training.backend to single"
+        )
+    return context
+
+
+def _slots() -> int:
+    """How many tasks Spark runs at once."""
+    context = _spark_context()
+    local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?|local-cluster\[(\d+),(\d+),\d+\]", context.master.replace(" ", ""))
+    if local is None:
+        cores = context.defaultParallelism
+    elif local[2]:
+        cores = int(local[2]) * int(local[3])
+    else:
+        cores = (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
+    return cores // int(context.getConf().get("spark.task.cpus", "1"))
+
+
+def _require_slots(training: Training) -> None:
+    slots = _slots()
+    if slots < training.ranks:
+        raise SlotsMissing(
+            f"training.ranks is {training.ranks}, and spark.master {_spark_context().master} runs {slots} tasks at once; "
+            f"set training.ranks to {slots} or fewer, or give spark.master {training.ranks} slots (local[{training.ranks}])"
+        )
+
+
+def _loopback() -> set[str]:
+    return {name for name, addresses in psutil.net_if_addrs().items() if any(address.address == "127.0.0.1" for address in addresses)}
+
+
+class _Relay(io.TextIOBase):
+    """Ranks' output -> this process's stderr as it comes, without Horovod's `[0]<stderr>:`. Stdout stays the caller's."""
+
+    def write(self, text: str) -> int:
+        sys.stderr.write(re.sub(r"^\[\d+\]<std(?:out|err)>:", "", text))
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Horovod's launcher replaces the handlers of SIGINT and SIGTERM and leaves its own behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

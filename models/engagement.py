@@ -1,0 +1,52 @@
+"""The whole model: representation -> shared bottom -> towers -> heads. Only this file assembles.
+
+Shapes: B rows, H heads, T towers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from conf.schema import Head, ModelConf
+from conf.template import Template
+from models.columns import Columns
+from models.experts import SharedBottom
+from models.manifest import parents_of
+from models.representation import Features, Lookup, Representation
+from models.towers import Heads, PerTower, Towers
+
+
+class EngagementModel(nn.Module):
+    """Conditional log-odds of every head: a child head's are those given that its parent happened.
+
+    Shared bottom with a tower a source, as in "How we use AutoML, Multi-task learning and Multi-tower models for Pinterest Ads"
+    (Pinterest Engineering, 2020); towers are zero-started residuals on a shared tower (models/towers.py).
+    `base_TH` float32 [T + 1, H]: log-odds that learning starts at. forward -> float32 [B, H].
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        heads: Mapping[str, Head],
+        towers: Sequence[str],
+        conf: ModelConf,
+        statistics: Mapping[str, Mapping[str, float]],
+        base_TH: Tensor,
+    ) -> None:
+        super().__init__()
+        self.head_names, self.tower_names, self.parents = list(heads), list(towers), parents_of(dict(heads))
+        self.columns = Columns(template, len(towers))
+        self.representation = Representation(self.columns, conf.embedding_width, statistics)
+        self.bottom = SharedBottom(self.representation.width, conf.bottom_widths, conf.dropout)
+        self.towers = Towers(self.bottom.width, conf.tower_widths, len(towers), conf.dropout)
+        self.heads = Heads(self.towers.width, len(heads), len(towers), base_TH)
+
+    def forward(self, features: Features, lookup: Lookup | None = None) -> Tensor:
+        hidden = self.bottom(self.representation(features, lookup))
+        return self.heads(self.towers(hidden, features.tower_B), features.tower_B)
+
+    def residual_modules(self) -> list[PerTower]:
+        """What a tower has of its own."""
+        return [self.towers.residual, self.heads.residual]

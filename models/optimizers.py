@@ -1,0 +1,66 @@
+"""Updates: AdamW for the dense parts on one flat gradient, row-wise Adagrad for the embedding rows that a batch touched.
+
+Shapes: P dense parameters laid end to end, X further numbers that ride along, U rows of the table, E embedding width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from conf.schema import Training
+from models.engagement import EngagementModel
+
+# Above rounding noise, below any gradient that means something: where summands cancel, Adam would otherwise turn the last bit, which
+# depends on the number of ranks, into a full step.
+ADAM_EPSILON = 1e-7
+
+
+class FlatGradient:
+    """The gradients of all dense parameters as views of one buffer [P + X], so that ranks exchange one tensor a step.
+
+    `extra` [X] are sums that take the same way: the losses.
+    """
+
+    def __init__(self, model: EngagementModel, extra: int) -> None:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        count = sum(parameter.numel() for parameter in parameters)
+        self.all = torch.zeros(count + extra, device=parameters[0].device)
+        self.gradient, self.extra = self.all[:count], self.all[count:]
+        for parameter, view in zip(parameters, self.gradient.split([parameter.numel() for parameter in parameters]), strict=True):
+            parameter.grad = view.view_as(parameter)
+
+    def clip_(self, largest_norm: float) -> Tensor:
+        """Scale the gradient to at most this global norm; returns the norm before."""
+        norm = self.gradient.norm()
+        self.gradient.mul_((largest_norm / (norm + 1e-12)).clamp(max=1.0))
+        return norm
+
+
+def adamw(model: EngagementModel, training: Training) -> torch.optim.AdamW:
+    """AdamW (arXiv:1711.05101): matrices decay by weight_decay, all that a tower has of its own by residual_decay, other biases not."""
+    residual = {id(parameter) for module in model.residual_modules() for parameter in module.parameters()}
+    groups: dict[float, list[Tensor]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            decay = training.residual_decay if id(parameter) in residual else training.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault(decay, []).append(parameter)
+    options = [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()]
+    return torch.optim.AdamW(options, lr=training.learning_rate, eps=ADAM_EPSILON, fused=True)
+
+
+def merged(ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the same id summed: (ids [U] ascending and distinct, rows [U, E])."""
+    ids_U, position = torch.unique(ids, return_inverse=True)
+    return ids_U, rows.new_zeros(len(ids_U), rows.shape[1]).index_add_(0, position, rows)
+
+
+def rowwise_adagrad_(table: Tensor, squares: Tensor, ids_U: Tensor, gradient_UE: Tensor, learning_rate: float) -> None:
+    """Update rows `ids_U` (distinct) of `table` in place; all other rows stay untouched.
+
+    squares[i] += mean over E of g^2;  row -= learning_rate * g / sqrt(squares[i]). One number of state a row, as FBGEMM's
+    EXACT_ROWWISE_ADAGRAD. A gradient of zero (a padding row's) changes nothing.
+    """
+    squares_U = squares[ids_U] + gradient_UE.square().mean(1)
+    squares[ids_U] = squares_U
+    table.index_add_(0, ids_U, gradient_UE * (squares_U.sqrt() + 1e-10).reciprocal().unsqueeze(1), alpha=-learning_rate)

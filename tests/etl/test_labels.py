@@ -1,0 +1,73 @@
+"""When an engagement makes an impression positive, and when a label is masked."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from pyspark.sql import SparkSession
+
+from conf.schema import Conf
+from etl import schemas
+from etl.labels import with_labels
+from tests.small import DAY, at, rows, small_conf
+
+LATER = DAY + timedelta(days=3)
+
+
+def labels(spark: SparkSession, conf: Conf, shown: list[dict], engaged: list[dict], last: date = LATER) -> dict[str, tuple]:
+    impressions = rows(spark, schemas.impressions(conf), shown)
+    found = with_labels(impressions, rows(spark, schemas.ENGAGEMENTS, engaged), conf, last).collect()
+    assert len(found) == len(shown)
+    return {row["impression_id"]: tuple(row[f"label_{head}"] for head in conf.heads) for row in found}
+
+
+def test_a_click_counts_only_inside_the_window_and_once(spark: SparkSession) -> None:
+    next_day = DAY + timedelta(days=1)
+    cases = [  # impression_id, acted_at of its clicks, click; each is shown at 10:00, the window is 24 hours
+        ("never clicked", [], 0),
+        ("clicked as it was shown", [at("10:00")], 1),
+        ("clicked as the window ends", [at("10:00", next_day)], 1),
+        ("one second late", [at("10:00:01", next_day)], 0),
+        ("before it was shown", [at("09:59:59")], 0),
+        ("twice, and still one row", [at("10:01"), at("10:02")], 1),
+    ]
+    engaged = [{"impression_id": name, "acted_at": time, "received_at": time} for name, times, _ in cases for time in times]
+    found = labels(spark, small_conf(), [{"impression_id": name} for name, _, _ in cases], engaged)
+    assert {name: found[name][0] for name, _, _ in cases} == {name: click for name, _, click in cases}
+
+
+def test_a_good_click_needs_dwell_and_is_zero_without_a_click(spark: SparkSession) -> None:
+    cases = [  # impression_id, dwell of its click in ms, (click, good_click)
+        ("no click", [], (0, 0)),
+        ("29.999 s", [29_999], (1, 0)),
+        ("30 s", [30_000], (1, 1)),
+        ("dwell unknown", [None], (1, 0)),
+    ]
+    engaged = [{"impression_id": name, "dwell_ms": dwell} for name, dwells, _ in cases for dwell in dwells]
+    found = labels(spark, small_conf(), [{"impression_id": name} for name, _, _ in cases], engaged)
+    assert {name: found[name][:2] for name, _, _ in cases} == {name: wanted for name, _, wanted in cases}
+
+
+def test_a_head_that_does_not_apply_is_masked_never_zero(spark: SparkSession) -> None:
+    shown = [{"impression_id": "in the feed"}, {"impression_id": "a video", "source": "video"}]
+    engaged = [{"impression_id": "a video", "action": "scroll_up"}]
+    found = labels(spark, small_conf(), shown, engaged)
+    assert (found["in the feed"][2], found["a video"][2]) == (0, None)
+
+
+def test_a_label_is_masked_until_its_window_and_the_lateness_have_closed(spark: SparkSession) -> None:
+    # 24 h window + 48 h lateness: an impression of 10 May is settled at the close of the night of 13 May, not of the 12th
+    engaged = [{"impression_id": "i"}]
+    assert labels(spark, small_conf(), [{"impression_id": "i"}], engaged, last=LATER)["i"][:1] == (1,)
+    assert labels(spark, small_conf(), [{"impression_id": "i"}], engaged, last=LATER - timedelta(days=1))["i"] == (None, None, None)
+
+
+def test_an_engagement_received_after_the_last_rebuild_does_not_count(spark: SparkSession) -> None:
+    closes = at("00:00", DAY + timedelta(days=4))
+    engaged = [
+        {"impression_id": "just in time", "received_at": closes - timedelta(microseconds=1)},
+        {"impression_id": "with the next night", "received_at": closes},
+    ]
+    shown = [{"impression_id": row["impression_id"]} for row in engaged]
+    found = labels(spark, small_conf(), shown, engaged, last=DAY + timedelta(days=20))
+    assert (found["just in time"][0], found["with the next night"][0]) == (1, 0)

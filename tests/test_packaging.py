@@ -1,0 +1,146 @@
+"""What the project is made of: five packages, which of them may import what, what may be loaded, and what is pinned."""
+
+import ast
+import configparser
+import importlib
+import re
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("jobs", "etl", "models", "validation", "conf")
+
+# A directory is a dependency: library -> the packages or files that may import it.
+MAY_IMPORT = {
+    "torch": ("models/",),
+    "horovod": ("models/distributed.py",),
+    "petastorm": ("models/batches.py",),
+    "pyspark": ("etl/", "validation/", "jobs/"),
+    "delta": ("etl/",),
+    "great_expectations": ("validation/",),
+    # Our own. Horovod's workers import models/ and conf/ alone; a predictor is handed to etl/ by a job.
+    "jobs": ("jobs/",),
+    "models": ("models/", "jobs/", "validation/"),
+    "etl": ("etl/", "validation/", "jobs/"),
+    "validation": ("validation/", "etl/", "jobs/"),
+}
+
+# Calls that run code stored in a file. safe_load, safetensors and json.loads do not.
+UNPICKLERS = ("pickle", "cPickle", "joblib", "cloudpickle", "dill", "marshal", "shelve")
+
+
+def sources() -> list[Path]:
+    return sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+
+
+def imported(code: str) -> set[str]:
+    """Top-level names of everything that `code` imports, at whatever depth and also by name."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")) and node.args:
+            found.add(str(ast.literal_eval(node.args[0])) if isinstance(node.args[0], ast.Constant) else ast.unparse(node.args[0]))
+    return {name.partition(".")[0] for name in found}
+
+
+def unsafe_loads(code: str) -> Iterator[str]:
+    """Each call in `code` that could run what a file holds."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module in UNPICKLERS:
+            names = {alias.name for alias in node.names}
+            yield from sorted(f"from {node.module} import {name}" for name in names & {"load", "loads", "Unpickler", "open"})
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        owner, _, name = called.rpartition(".")
+        if (
+            (owner in UNPICKLERS and name in ("load", "loads", "Unpickler", "open"))
+            or (called == "torch.load" and given.get("weights_only") != "True")
+            or (owner == "yaml" and name in ("load", "load_all", "full_load", "unsafe_load"))
+            or name == "read_pickle"
+            or given.get("allow_pickle", "False") != "False"
+        ):
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_is_imported_from_our_distribution(package):
+    owners = metadata.packages_distributions().get(package)
+    assert owners == ["adtower"], f"{package} belongs to {owners}; install into an environment of its own: ./build.sh setup"
+    assert Path(str(importlib.import_module(package).__file__)).parent == ROOT / package
+
+
+def test_the_reader_of_imports_sees_every_form():
+    code = "import torch.nn as nn\nfrom . import x\ndef f():\n    from pyspark.sql import types\n    import_module('horovod.spark')\n"
+    assert imported(code) == {"torch", "pyspark", "horovod"}
+
+
+def test_a_directory_is_a_dependency():
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {library}; only {', '.join(MAY_IMPORT[library])} may"
+        for file in sources()
+        for library in sorted(imported(file.read_text(encoding="utf-8")) & set(MAY_IMPORT))
+        if not file.relative_to(ROOT).as_posix().startswith(MAY_IMPORT[library])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_reader_of_loads_knows_safe_from_unsafe():
+    unsafe = [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "pickle.loads(data)",
+        "joblib.load(path)",
+        "cloudpickle.load(file)",
+        "yaml.load(text)",
+        "np.load(path, allow_pickle=True)",
+        "pd.read_pickle(path)",
+        "from pickle import loads",
+    ]
+    safe = ["torch.load(path, weights_only=True)", "json.loads(text)", "yaml.safe_load(text)", "np.load(path)", "conf.load.load(path)"]
+    assert [code for code in unsafe if not list(unsafe_loads(code))] == []
+    assert [code for code in safe if list(unsafe_loads(code))] == []
+
+
+def test_no_artifact_is_ever_unpickled():
+    wrong = [f"{file.relative_to(ROOT)}: {call}" for file in sources() for call in unsafe_loads(file.read_text(encoding="utf-8"))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_lock_pins_every_package_by_hash_and_names_no_host():
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    entries = re.split(r"\n(?=\S)", lock.strip())
+    wrong = [entry for entry in entries if not re.fullmatch(r"[a-z0-9.-]+==\S+(?: \\\n    --hash=sha256:[0-9a-f]{64})+", entry)]
+    assert not wrong, f"not `name==version` with hashes alone: {wrong[:3]}"
+
+
+def test_the_lock_holds_what_setup_cfg_asks_for():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    asked = "\n".join([setup["options"]["install_requires"], *setup["options.extras_require"].values()])
+    names = {re.split(r"[<>=]", line)[0].lower().replace("_", "-") for line in asked.splitlines() if line}
+    locked = set(re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements.lock").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert names - locked == {"horovod"}, "run ./build.sh lock; horovod alone is built by build.sh"
+
+
+def test_whatever_a_machine_lacks_is_named_at_once_with_the_command_that_installs_it(tmp_path):
+    """On a PATH with nothing but the shell's own tools there is no Python, no g++ and no make."""
+    for tool in ("bash", "dirname", "realpath", "readlink", "sed", "head"):
+        (tmp_path / tool).symlink_to(Path("/usr/bin") / tool)
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout" / "build.sh").write_text((ROOT / "build.sh").read_text(encoding="utf-8"), encoding="utf-8")
+    bare = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    done = subprocess.run(["/bin/bash", "checkout/build.sh", "setup"], cwd=tmp_path, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    for missing, package in (("Python 3.11", "python3.11-venv"), ("g++", "g++"), ("make", "make")):
+        assert f"this machine has no {missing}" in done.stderr
+        assert re.search(rf"apt-get install -y .*{re.escape(package)}( |$)", done.stderr, flags=re.MULTILINE)
+    assert not (tmp_path / ".cache").exists(), "nothing is made before the machine is known to be fit"

@@ -1,0 +1,94 @@
+"""A night with made-up numbers, every section filled, for the tests of the report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from validation.findings import Finding
+from validation.report import ReportData, Scores, Training
+
+HEADS, TOWERS = ("click", "good_click", "save"), ("shopping", "standard", "video")
+
+
+def made_up_night(**changed: Any) -> ReportData:
+    """Three heads, three towers; `save` in video has too few positives; one warning of the gate."""
+    given: dict[str, Any] = {
+        "name": "demo",
+        "status": "Done in 4 min 12 s: the scores of 2026-05-17 are published.",
+        "level": "good",
+        "simulated": True,
+        "run_id": "2026-05-16-3f9c",
+        "day": "2026-05-16",
+        "as_of": "2026-05-17 00:00",
+        "held_out": "2026-05-13",
+        "notes": ["save in video: the calibrator is the identity because 23 positives are fewer than 200."],
+        "stages": [
+            {"stage": "ingest", "status": "done", "seconds": 41.2, "message": "61,230 rows kept, 605 duplicates, 17 quarantined"},
+            {"stage": "gate", "status": "done", "seconds": 3.1, "message": "96 of 97 expectations hold, 1 warnings"},
+            {"stage": "train", "status": "skipped", "seconds": 0.1, "message": "inputs, configuration and code are unchanged"},
+            {"stage": "score", "status": "done", "seconds": 135.0, "message": "60,000 rows scored"},
+        ],
+        "account": [account_row(block, day) for block in ("standard_impressions", "video_engagements") for day in ("2026-05-15", "2026-05-16")],
+        "findings": [
+            asdict(finding())
+            | {"expectation": "missing_age", "column": "age", "severity": "warning", "success": False, "observed": "0.93 on 2026-05-14", "unit": "days", "unexpected": 1},
+            asdict(finding()),
+            asdict(Finding("columns", "(all)", "critical", True, "as needed", "19 columns in the order of etl/schemas.py", 0, "columns")),
+        ],
+        "docs": "data_docs/index.html",
+        "training": Training("9b1d4c", "77aa01", "2026-05-11", "2026-05-11", 60_012, 12.4, 4_840, 2, {"click": 0.1412, "good_click": 0.5713, "save": 0.0488}),
+        "fit_days": "2026-05-12 to 2026-05-12",
+        "calibrator": {head: {tower: cell(head, tower) for tower in TOWERS} for head in HEADS},
+        "min_positives": 200,
+        "metrics": [row for head in HEADS for row in metric_rows(head)],
+        "reliability": [row for head in HEADS for tower in TOWERS for row in bins(head, tower)],
+        "scores": Scores("2026-05-17", "work/tables/scores", {"standard": 36_000, "shopping": 18_000, "video": 6_000}, {"click": 0.0312, "save": 0.00042}, (-0.0121, 0.3344)),
+    }
+    return ReportData(**{**given, **changed})
+
+
+def finding(**changed: Any) -> Finding:
+    given: dict[str, Any] = {
+        "expectation": "bid_not_negative",
+        "column": "bid_micros",
+        "severity": "critical",
+        "success": True,
+        "observed": "0 on each of 4 days",
+        "needed": "0 rows a day",
+        "unexpected": 0,
+    }
+    return Finding(**{**given, **changed})
+
+
+def account_row(block: str, day: str, **changed: int) -> dict[str, Any]:
+    counts = {"rows_in": 1_000, "kept": 980, "duplicates": 15, "quarantined": 5, "late": 1, "not_due": 40, "other_day": 0}
+    return {"block": block, "source": block.split("_")[0], "day": day, **counts, **changed}
+
+
+def cell(head: str, tower: str) -> dict[str, Any]:
+    if head == "save" and tower == "video":
+        return {"method": "identity", "b0": 0.0, "b1": 0.0, "positives": 23, "rows": 6_001, "reason": "23 positives, fewer than calibration.min_positives 200"}
+    return {"method": "platt", "b0": -0.081, "b1": 0.034, "positives": 1_204, "rows": 36_021, "reason": "enough positives"}
+
+
+def metric_rows(head: str) -> list[dict[str, Any]]:
+    slices = [("(all)", "(all)"), *((tower, "(all)") for tower in TOWERS), *(("(all)", tower) for tower in TOWERS)]
+    rows = []
+    for source, tower in slices:
+        few = head == "save" and "video" in (source, tower)
+        for stage, ratio, ne in (("raw", 1.182, 0.861), ("calibrated", 1.013, 0.853)):
+            fixed = {"head": head, "source": source, "tower": tower, "stage": stage, "rows": 6_001 if few else 36_021}
+            rows.append({**fixed, "positives": 21 if few else 1_204, "ratio": ratio, "ne": ne, "auc": None if few else 0.7412, "ece": 0.0031})
+    return rows
+
+
+def bins(head: str, tower: str) -> list[dict[str, Any]]:
+    """Fifteen bins whose observed share grows with the prediction; before calibration predictions are a fifth too high."""
+    rows = []
+    level = {"click": 0.06, "good_click": 0.4, "save": 0.004}[head] / 8
+    for number in range(15):
+        observed = level * (number + 1) * (1.15 if number % 2 else 0.9)
+        for stage, predicted in (("raw", level * (number + 1) * 1.2), ("calibrated", level * (number + 1))):
+            rows.append({"head": head, "tower": tower, "stage": stage, "bin": number, "rows": 2_400, "predicted": predicted, "observed": observed})
+    return rows

@@ -1,0 +1,1 @@
+"""Validation: row rules, the Great Expectations gate on `examples`, and the report of a night."""

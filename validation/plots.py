@@ -1,0 +1,83 @@
+"""Reliability diagrams as inline SVG. Words (head, tower, counts) stay in the page, so that the page's escaping covers them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from math import sqrt
+from typing import Any
+
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+RAW, CALIBRATED = "#d97706", "#2563eb"
+INK = "#010203"  # stands for the page's own text colour, light or dark
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "adtower", "font.size": 8, "axes.linewidth": 0.6}
+
+
+def reliability_svg(bins: Sequence[Mapping[str, Any]]) -> Markup:
+    """One head in one tower: observed against predicted, before and after calibration, with the diagonal of a calibrated model.
+
+    `bins`: rows of `calibration_daily` (stage, rows, predicted, observed). Bars are 95% Wilson intervals of the observed share.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.5, 2.3), layout="constrained")
+        axes = figure.add_subplot()
+        limit = max([1e-6, *(max(row["predicted"], row["observed"]) for row in bins)]) * 1.08
+        axes.plot([0, limit], [0, limit], color=INK, linewidth=0.6, linestyle=(0, (4, 3)), alpha=0.6)
+        _points(axes, [row for row in bins if row["stage"] == "raw"], RAW, filled=False)
+        _points(axes, [row for row in bins if row["stage"] == "calibrated"], CALIBRATED, filled=True)
+        _dress(axes, limit)
+        figure.patch.set_alpha(0)
+        return _inline(figure)
+
+
+def wilson(positives: float, rows: float) -> tuple[float, float]:
+    """95% interval of a share (Wilson, 1927)."""
+    z, share = 1.96, min(max(positives / rows, 0.0), 1.0)
+    middle, spread = share + z * z / (2 * rows), z * sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    scale = 1 + z * z / rows
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+def _points(axes: Axes, bins: Sequence[Mapping[str, Any]], colour: str, filled: bool) -> None:
+    predicted, observed = [row["predicted"] for row in bins], [row["observed"] for row in bins]
+    if filled:
+        for row in bins:
+            if row["rows"] > 0:
+                low, high = wilson(row["observed"] * row["rows"], row["rows"])
+                axes.plot([row["predicted"]] * 2, [low, high], color=colour, linewidth=0.9, alpha=0.55)
+    axes.plot(predicted, observed, "o", color=colour, markersize=3.6, markerfacecolor=colour if filled else "none", markeredgewidth=0.9)
+
+
+def _dress(axes: Axes, limit: float) -> None:
+    axes.set_xlim(0, limit)
+    axes.set_ylim(0, limit)
+    axes.set_aspect("equal")
+    axes.patch.set_alpha(0)
+    axes.set_xlabel("predicted", color=INK)
+    axes.set_ylabel("observed", color=INK)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
+        axis.set_major_formatter(PercentFormatter(1.0))
+    axes.tick_params(colors=INK, width=0.6, length=2.5)
+    for side, spine in axes.spines.items():
+        spine.set_color(INK)
+        spine.set_visible(side in ("left", "bottom"))
+
+
+def _inline(figure: Figure) -> Markup:
+    """The <svg> element alone: sized by the page, in the page's text colour, without ids that a second figure would repeat."""
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[A-Za-z.]+_\d+"', "", svg)
+    svg = re.sub(r'(<svg [^>]*?)width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg [^>]*?)height="[^"]*"', r'\1aria-hidden="true"', svg, count=1)
+    return Markup(svg.replace(INK, "currentColor"))

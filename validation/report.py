@@ -1,0 +1,165 @@
+"""What a person reads of a night: one self-contained HTML page, readable without scripts or network.
+
+Plain values in, text out. Rows of tables (`account`, `findings`, `metrics`, ...) are mappings with the column names of etl/schemas.py or of the
+function that made them, so that a job hands over what it collected. What a night did not reach is left at its default, and the page says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from validation.plots import CALIBRATED, RAW, reliability_svg
+
+Row = Mapping[str, Any]
+ALL = "(all)"
+NOTHING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the night's model came about. `parent` is None and `warm` false for a model trained from nothing; `loss`: head -> mean loss."""
+
+    model: str
+    parent: str | None
+    trained_from: str
+    trained_to: str
+    rows: int
+    seconds: float
+    rows_per_second: float
+    ranks: int
+    loss: Mapping[str, float]
+    epochs: int = 1
+
+    @property
+    def warm(self) -> bool:
+        return self.parent is not None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scored inventory. `rows`: source -> rows; `mean_p`: head -> mean calibrated probability; utility: lowest and highest."""
+
+    day: str
+    table: str
+    rows: Mapping[str, int]
+    mean_p: Mapping[str, float]
+    utility: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A night. Days and clocks are ISO text in UTC; `held_out` is M; `docs` is a link from the page to the Data Docs index."""
+
+    name: str
+    status: str
+    level: Literal["good", "warning", "bad"]
+    simulated: bool
+    run_id: str
+    day: str
+    as_of: str
+    held_out: str
+    notes: Sequence[str] = ()
+    stages: Sequence[Row] = ()  # stage, status, seconds, message
+    account: Sequence[Row] = ()  # etl.sources.account
+    findings: Sequence[Row] = ()  # validation.findings.Finding as a dict
+    docs: str | None = None
+    training: Training | None = None
+    fit_days: str = ""  # the days whose served rows fitted the calibrator
+    calibrator: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)  # head -> tower -> method, b0, b1, positives, rows, reason
+    min_positives: int = 0  # calibration.min_positives: cells with fewer are shown faint
+    metrics: Sequence[Row] = ()  # rows of `metrics` of this night
+    reliability: Sequence[Row] = ()  # rows of `calibration_daily` of this night
+    scores: Scores | None = None
+
+
+def render(report: ReportData) -> str:
+    """The page. Every value is escaped; the only markup let through is that of our own diagrams."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(count=_count, number=_number, share=_share, seconds=_seconds)
+    failed = [row for row in report.findings if not row["success"]]
+    return environment.get_template("report.html").render(
+        night=report,
+        blocks=_by_block(report.account),
+        failed=sorted(failed, key=lambda row: row["severity"]),
+        held=[row for row in report.findings if row["success"]],
+        by_source=_side_by_side(row for row in report.metrics if row["tower"] == ALL),
+        by_tower=_side_by_side(row for row in report.metrics if row["tower"] != ALL),
+        diagrams=_diagrams(report.reliability),
+        colours={"raw": RAW, "calibrated": CALIBRATED},
+    )
+
+
+def _by_block(account: Sequence[Row]) -> list[dict[str, Any]]:
+    """The row account summed over days, one line a block, with the days' own lines under `days`."""
+    counts = [name for name in ("rows_in", "kept", "duplicates", "quarantined", "late", "not_due", "other_day") if any(name in row for row in account)]
+    blocks: dict[str, dict[str, Any]] = {}
+    for row in account:
+        block = blocks.setdefault(str(row["block"]), {"block": row["block"], "source": row["source"], "days": [], **dict.fromkeys(counts, 0)})
+        block["days"].append(row)
+        for name in counts:
+            block[name] += row.get(name, 0)
+    for block in blocks.values():
+        block["balances"] = all(row["rows_in"] == row["kept"] + row["duplicates"] + row["quarantined"] for row in block["days"])
+    return list(blocks.values())
+
+
+def _side_by_side(metrics: Iterable[Row]) -> list[dict[str, Any]]:
+    """One line a head, source and tower: the two stages beside each other. `within`: relative 95% half-width of the number of positives."""
+    lines: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in metrics:
+        key = (str(row["head"]), str(row["source"]), str(row["tower"]))
+        positives = row["positives"] or 0
+        within = 1.96 / math.sqrt(positives) if positives else None
+        line = lines.setdefault(key, {**dict(zip(("head", "source", "tower"), key, strict=True)), "rows": row["rows"], "positives": positives, "within": within})
+        line[row["stage"]] = row
+    heads = list(dict.fromkeys(head for head, _, _ in lines))
+    return sorted(lines.values(), key=lambda line: (heads.index(line["head"]), line["source"] != ALL, line["source"], line["tower"]))
+
+
+def _diagrams(reliability: Sequence[Row]) -> list[dict[str, Any]]:
+    """One figure a head and tower, with the rows and positives of its bins."""
+    cells: dict[tuple[str, str], list[Row]] = {}
+    for row in reliability:
+        cells.setdefault((str(row["head"]), str(row["tower"])), []).append(row)
+    figures = []
+    for (head, tower), bins in cells.items():
+        counted = [row for row in bins if row["stage"] == bins[0]["stage"]]
+        rows, positives = sum(row["rows"] for row in counted), sum(row["rows"] * row["observed"] for row in counted)
+        figures.append({"head": head, "tower": tower, "rows": rows, "positives": round(positives), "svg": reliability_svg(bins)})
+    return figures
+
+
+def _undefined(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _count(value: Any) -> str:
+    return NOTHING if _undefined(value) else f"{value:,.0f}"
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    return NOTHING if _undefined(value) else f"{value:.{digits}f}"
+
+
+def _share(value: Any) -> str:
+    """A share in per cent, with as many digits as small probabilities need."""
+    if _undefined(value):
+        return NOTHING
+    return f"{value:.1%}" if abs(value) >= 0.1 else f"{value:.2%}" if abs(value) >= 0.001 or value == 0 else f"{value:.2g}"
+
+
+def _seconds(value: Any) -> str:
+    if _undefined(value):
+        return NOTHING
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
