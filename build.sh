@@ -169,6 +169,7 @@ setup() {
   mkdir -p var "$ADTOWER_CACHE"
   exec 9>var/setup.lock
   flock 9  # one set-up at a time in a checkout
+  find "$ADTOWER_CACHE" -maxdepth 1 -name 'tmp.*' -mmin +600 -exec rm -rf {} +  # left by a set-up that was killed
   SCRATCH=$(mktemp -d "$ADTOWER_CACHE/tmp.XXXXXX")
   trap 'rm -rf "$SCRATCH"' EXIT
   if ! venv_works; then

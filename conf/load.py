@@ -68,5 +68,7 @@ def _conf(path: Path, text: dict[str, Any]) -> Conf:
     try:
         return Conf.model_validate(text)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in e['loc']) or 'top level'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        lines = [
+            f"{'.'.join(str(part) for part in e['loc']) or 'top level'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        ]
         raise ConfError("\n".join(f"{path}: {line}" for line in lines)) from error

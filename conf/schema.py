@@ -21,14 +21,22 @@ class Source(Strict):
 
     kind: Kind
     source: Name = Field(description="the feed these rows belong to; several blocks may feed one")
-    files: str = Field(description="path or glob; {landing} is the landing folder, {cache} the user cache, {day} the day of delivery (or, for inventory, the day scored)")
+    files: str = Field(
+        description="path or glob; {landing}: landing folder, {cache}: user cache, {day}: day of delivery (of an inventory: day scored)"
+    )
     format: Literal["json", "csv", "parquet"]
     options: dict[str, str] = Field(default_factory=dict, description="Spark reader options, such as header or sep")
-    raw_schema: str = Field("", description="DDL of the raw columns; a line that does not fit it is unreadable. Empty: Parquet's own, or a CSV file's header")
+    raw_schema: str = Field(
+        "", description="DDL of the raw columns; a line that does not fit it is unreadable. Empty: Parquet's own, or a CSV file's header"
+    )
     where: str = Field("", description="predicate over the raw columns: rows for which it is not true are none of this block's")
     time_zone: str = Field("UTC", description="zone of clocks that carry no offset; applied to every timestamp column of this block")
-    required: bool = Field(True, description="a required block without files stops the night (exit 3); an optional one leaves the day empty")
-    columns: dict[Name, str] = Field(min_length=1, description="canonical column -> expression over the raw columns, _file (base name) and _path among them")
+    required: bool = Field(
+        True, description="a required block without files stops the night (exit 3); an optional one leaves the day empty"
+    )
+    columns: dict[Name, str] = Field(
+        min_length=1, description="canonical column -> expression over the raw columns, _file (base name) and _path among them"
+    )
 
     @property
     def daily(self) -> bool:
@@ -38,7 +46,9 @@ class Source(Strict):
     @model_validator(mode="after")
     def _lines_have_a_shape(self) -> Source:
         if self.format == "json" and not self.raw_schema:
-            raise ValueError("a json source needs raw_schema, the DDL of its raw columns, so that a broken line can be told from a good one")
+            raise ValueError(
+                "a json source needs raw_schema, the DDL of its raw columns, so that a broken line can be told from a good one"
+            )
         return self
 
 
@@ -86,7 +96,9 @@ class Training(Strict):
     learning_rate: float = Field(2e-3, gt=0, description="AdamW, dense parts")
     embedding_learning_rate: float = Field(2e-2, gt=0, description="row-wise Adagrad, embedding rows")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW, dense matrices")
-    residual_decay: float = Field(1e-2, ge=0, description="AdamW decay of the towers' residual layers: what shrinks a tower to the shared one")
+    residual_decay: float = Field(
+        1e-2, ge=0, description="AdamW decay of the towers' residual layers: what shrinks a tower to the shared one"
+    )
     gradient_clip: float = Field(1.0, gt=0, description="largest global norm of the dense gradient")
     start_timeout_seconds: int = Field(120, ge=5)
     stall_shutdown_seconds: int = Field(300, ge=61, description="a rank silent this long ends the job; above Horovod's 60 s warning")
@@ -101,7 +113,9 @@ class Training(Strict):
 
 
 class Calibration(Strict):
-    min_positives: int = Field(200, ge=1, description="a head x tower cell with fewer positives among its fit rows is the identity, and says so")
+    min_positives: int = Field(
+        200, ge=1, description="a head x tower cell with fewer positives among its fit rows is the identity, and says so"
+    )
     ece_bins: int = Field(15, ge=2, le=1000, description="equal-mass bins of the calibration error and the reliability diagram")
 
 
@@ -116,7 +130,9 @@ class Gate(Strict):
 
 class Simulation(Strict):
     world: Name = Field(description="file under conf/worlds/")
-    replicate: int = Field(0, ge=0, description="which of the world's seeds, counted from 0: another seed is another world of the same kind")
+    replicate: int = Field(
+        0, ge=0, description="which of the world's seeds, counted from 0: another seed is another world of the same kind"
+    )
     first_day: date
     days: int = Field(ge=1, le=400)
     impressions_a_day: int = Field(ge=1000, le=100_000_000)

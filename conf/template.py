@@ -24,7 +24,9 @@ class Feature(Strict):
     transform: Literal["squash", "log", "none"] = Field(
         "squash", description="continuous only. squash: clip at fitted quantiles, standardise; log: signed log1p, then squash; none: raw"
     )
-    buckets: int = Field(0, ge=0, le=100_000_000, description="hashed only: number of hash buckets, ids; one more is kept for a missing value")
+    buckets: int = Field(
+        0, ge=0, le=100_000_000, description="hashed only: number of hash buckets, ids; one more is kept for a missing value"
+    )
     vocabulary: tuple[str, ...] = Field((), description="one_hot only: the known values; anything else is the unseen value")
     width: int = Field(0, ge=0, le=4096, description="dense only: length of the vector, numbers")
     reason: str = Field("", description="why it is read this way, in words")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from conf.schema import Conf
 from etl.schemas import all_tables
+from etl.splits import days_between
 from etl.tables import content_hashes, pin, read_days
 
 EMPTY = "0:"
@@ -30,17 +31,9 @@ class Contents:
 
     def of_days(self, table: str, first: date, last: date, model: str | None = None) -> dict[str, str]:
         """Hashes of a table's days that hold rows."""
-        if first > last:
-            return {}
-        spec = self._tables[table]
-        frame = read_days(self._spark, self._conf.workdir, spec, first, last)
-        if model is not None:
-            frame = frame.where(frame["model"] == model)
         prefix = f"{table}@{model}" if model else table
-        found = {f"{prefix}/{day}": value for day, value in content_hashes(frame, spec).items()}
-        version = pin(self._spark, self._conf.workdir, spec).version
-        self._seen.update({(name, version): value for name, value in found.items()})
-        return dict(sorted(found.items()))
+        names = [f"{prefix}/{day}" for day in days_between(first, last)]
+        return {name: value for name, value in self._of_table(table, model, names).items() if value != EMPTY}
 
     def of_file(self, relative: str) -> dict[str, str]:
         """sha256 of a file below the working folder; nothing if it is not there."""
@@ -50,14 +43,31 @@ class Contents:
     def of(self, names: Iterable[str]) -> dict[str, str]:
         """Current hash of each name; EMPTY where a day has no rows or a file is gone."""
         found: dict[str, str] = {}
+        by_table: dict[tuple[str, str | None], list[str]] = {}
         for name in names:
             match = _TABLE_DAY.match(name)
-            found[name] = self._of_day(name, *match.groups()) if match else self.of_file(name).get(name, EMPTY)
+            if match:
+                by_table.setdefault((match[1], match[2]), []).append(name)
+            else:
+                found[name] = self.of_file(name).get(name, EMPTY)
+        for (table, model), days in by_table.items():
+            found |= self._of_table(table, model, days)
         return found
 
-    def _of_day(self, name: str, table: str, model: str | None, day: str) -> str:
-        version = pin(self._spark, self._conf.workdir, self._tables[table]).version
-        if (name, version) not in self._seen:
-            when = date.fromisoformat(day)
-            self._seen[(name, version)] = self.of_days(table, when, when, model).get(name, EMPTY)
-        return self._seen[(name, version)]
+    def _of_table(self, table: str, model: str | None, names: Sequence[str]) -> dict[str, str]:
+        """Hashes by name; what this version was not asked for yet is read in one pass."""
+        if not names:
+            return {}
+        spec = self._tables[table]
+        version = pin(self._spark, self._conf.workdir, spec).version
+        unseen = [name for name in names if (name, version) not in self._seen]
+        if unseen:
+            days = [date.fromisoformat(name.split("/")[1]) for name in unseen]
+            frame = read_days(self._spark, self._conf.workdir, spec, min(days), max(days), version)
+            if model is not None:
+                frame = frame.where(frame["model"] == model)
+            found = content_hashes(frame, spec)
+            prefix = f"{table}@{model}" if model else table
+            for day in days_between(min(days), max(days)):
+                self._seen[(f"{prefix}/{day}", version)] = found.get(day.isoformat(), EMPTY)
+        return {name: self._seen[(name, version)] for name in names}

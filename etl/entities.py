@@ -27,7 +27,9 @@ def with_entity(rows: DataFrame, states: DataFrame, conf: Conf, family: str, fir
     known = _states_by_day(states, conf, key, first, last).select(key, "day", "_from", "_until", *features)
     timed = rows.withColumn("_shown_at", shown_at)
     current = (F.col("_from") < F.col("_shown_at")) & (F.col("_until").isNull() | (F.col("_until") >= F.col("_shown_at")))
-    joined = timed.alias("r").join(known.alias("s"), on=[F.col(f"r.{key}") == F.col(f"s.{key}"), F.col("r.day") == F.col("s.day"), current], how="left")
+    joined = timed.alias("r").join(
+        known.alias("s"), on=[F.col(f"r.{key}") == F.col(f"s.{key}"), F.col("r.day") == F.col("s.day"), current], how="left"
+    )
     return joined.select("r.*", *(F.col(f"s.{name}") for name in features)).drop("_shown_at")
 
 
@@ -38,7 +40,9 @@ def _states_by_day(states: DataFrame, conf: Conf, key: str, first: date, last: d
     first_used = F.greatest(F.date_add(received_day, 1), F.lit(first))
     last_used = F.least(F.date_add(received_day, lookback), F.lit(last))
     by_day = states.withColumn("day", F.explode(F.when(first_used <= last_used, F.sequence(first_used, last_used))))
-    newest_of_moment = Window.partitionBy(key, "day", "valid_from").orderBy(F.col("received_at").desc(), F.xxhash64(*sorted(states.columns)))
+    newest_of_moment = Window.partitionBy(key, "day", "valid_from").orderBy(
+        F.col("received_at").desc(), F.xxhash64(*sorted(states.columns))
+    )
     next_state = Window.partitionBy(key, "day").orderBy("valid_from")
     return (
         by_day.withColumn("_place", F.row_number().over(newest_of_moment))

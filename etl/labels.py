@@ -48,7 +48,7 @@ def _counts_for(head: Head) -> Column:
 
 
 def _label(name: str, head: Head, conf: Conf) -> Column:
-    """Null where the head does not apply or its window, lateness included, is open; a child is 0 where its parent is 0, null where it is null."""
+    """Null where the head does not apply or its window, lateness included, is open; a child is 0 and null where its parent is."""
     closes = F.col("shown_at") + F.lit(timedelta(hours=head.window_hours + conf.clock.lateness_hours))
     known = F.coalesce(F.expr(head.applies_to), F.lit(False)) & (closes <= F.col("labels_as_of"))
     own = F.when(known, F.coalesce(F.col(f"_{name}"), F.lit(0)))

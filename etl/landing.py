@@ -40,7 +40,7 @@ def find(spark: SparkSession, path_pattern: str) -> list[LandedFile]:
     jvm = spark.sparkContext._jvm
     assert jvm is not None
     path = jvm.org.apache.hadoop.fs.Path(path_pattern)
-    matches = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()).globStatus(path)  # type: ignore[union-attr]
+    matches = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()).globStatus(path)
     return sorted(
         (LandedFile(found.getPath().toString(), found.getLen(), found.getModificationTime()) for found in matches or [] if found.isFile()),
         key=lambda file: file.path,
@@ -60,8 +60,8 @@ def first_complete_day(
 ) -> tuple[date, dict[str, tuple[LandedFile, ...]]]:
     """The first day of a range to ingest, and each block's files from it on.
 
-    The days `asked`..`last` must have files of every required block. Days before `asked`, which a night rebuilds, are taken as far back as all
-    required blocks still have their files: what landing no longer holds is left as it was built.
+    The days `asked`..`last` must have files of every required block. Days before `asked`, which a night rebuilds, are taken as far back as
+    all required blocks still have their files: what landing no longer holds is left as it was built.
     """
     found = {name: files_by_day(spark, conf, source, earliest, last) for name, source in blocks.items()}
     required = [name for name, source in blocks.items() if source.required]

@@ -20,8 +20,8 @@ class LockHeld(RuntimeError):
 def night_lock(workdir: str | Path, day: date, run_id: str) -> Iterator[None]:
     """Hold `<workdir>/locks/<day>.lock`; raise LockHeld, naming the holder, if another process does.
 
-    The lock is the kernel's (flock), so a holder that was killed holds nothing and there is no stale lock to judge; the text in the file only
-    tells people who holds it. The working folder must therefore lie on a file system that all drivers of an environment share.
+    The lock is the kernel's (flock), so a holder that was killed holds nothing and there is no stale lock to judge; the text in the file
+    only tells people who holds it. So the working folder must lie on a file system that all drivers of an environment share.
     """
     path = Path(workdir) / "locks" / f"{day.isoformat()}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,12 @@ def night_lock(workdir: str | Path, day: date, run_id: str) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             raise LockHeld(f"the night of {day} is being run by {file.read().strip() or 'another process'}; lock {path}") from error
-        owner = {"run_id": run_id, "host": socket.gethostname(), "pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        owner = {
+            "run_id": run_id,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         file.truncate(0)
         file.write(json.dumps(owner))
         file.flush()

@@ -1,7 +1,7 @@
 """The run ledger: what each stage of each night read, made and counted, and when a stage may be skipped.
 
-A stage is skipped when its fingerprint (hashes of its inputs, of the configuration it reads, of the source it may import) is the one recorded,
-and each of its outputs still has a hash that this or a later night recorded.
+A stage is skipped when its fingerprint (hashes of its inputs, of the configuration it reads, of the source it may import) is the one
+recorded, and each of its outputs still has a hash that this or a later night recorded.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ class Ledger:
 
     def add(self, record: Record) -> None:
         row = {
-            **{name: getattr(record, name) for name in ("day", "run_id", "stage", "status", "as_of", "started_at", "seconds", "fingerprint", "message")},
+            **{
+                name: getattr(record, name)
+                for name in ("day", "run_id", "stage", "status", "as_of", "started_at", "seconds", "fingerprint", "message")
+            },
             "outputs": json.dumps(record.outputs, sort_keys=True),
             "counts": json.dumps(record.counts, sort_keys=True, default=str),
         }

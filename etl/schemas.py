@@ -1,8 +1,9 @@
 """Every table on one page: columns, types, units, key, partition, who writes it. All clocks are UTC.
 
-`day` partitions each table. For impressions, examples and served it is the UTC day of shown_at; for engagements, users and ads the day of
-received_at; for inventory and scores the day scored; for quarantine the day the broken row would have had, or its file's (a rebuilt day then
-replaces its own broken rows, where a partition a night would repeat them K times); for metrics, calibration_daily and runs the night's `--day`.
+`day` partitions each table. For impressions, examples and served it is the UTC day of shown_at; for engagements, users and ads the day
+of received_at; for inventory and scores the day scored; for quarantine the day the broken row would have had, or its file's (a rebuilt
+day then replaces its own broken rows, where a partition a night would repeat them K times); for metrics, calibration_daily, models,
+publications and runs the night's `--day`.
 """
 
 from __future__ import annotations
@@ -268,7 +269,11 @@ def scores(conf: Conf) -> Table:
         (
             column("inventory_id", STRING, "the candidate impression", nullable=False),
             column("model", STRING, "model id", nullable=False),
-            *(field for field in INVENTORY_COLUMNS if field.name in ("source", "tower", "campaign_id", "advertiser_id", "expected_impressions")),
+            *(
+                field
+                for field in INVENTORY_COLUMNS
+                if field.name in ("source", "tower", "campaign_id", "advertiser_id", "expected_impressions")
+            ),
             *(column(f"p_{head}_raw", DOUBLE, "probability before calibration (a child's includes its parent's)") for head in heads),
             *(column(f"p_{head}", DOUBLE, "calibrated probability (a child's includes its parent's)") for head in heads),
             column("utility", DOUBLE, "sum of utility_weight x calibrated probability"),

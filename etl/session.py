@@ -30,7 +30,7 @@ class SessionError(RuntimeError):
 
 
 def start(conf: SparkConf, name: str) -> SparkSession:
-    """A session with Delta. Under spark-submit, master, memory and jars are spark-submit's; otherwise they come from `conf` and the cache."""
+    """A session with Delta. Under spark-submit, master, memory and jars are its own; otherwise they come from `conf` and the cache."""
     builder = SparkSession.builder.appName(name)
     for key, value in {**REQUIRED, **TUNING}.items():
         builder = builder.config(key, value)
@@ -69,7 +69,9 @@ def require(spark: SparkSession) -> None:
         raise SessionError("this Spark session was started otherwise: " + "; ".join(wrong) + "; stop it and start again")
     try:
         spark.sparkContext._jvm.java.lang.Class.forName(  # type: ignore[union-attr]
-            "io.delta.tables.DeltaTable", False, spark.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
+            "io.delta.tables.DeltaTable",
+            False,
+            spark.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader(),  # type: ignore[union-attr]
         )
     except Exception as error:  # py4j wraps ClassNotFoundException
         raise SessionError("Delta's jars are not on Spark's path; pass them with --jars, or run `./build.sh setup` once") from error

@@ -73,7 +73,6 @@ def zipf_share(rank: Column, n: int, exponent: float) -> Column:
 
 
 def entry(values: Sequence[str | int | float] | Floats | Ints, index: Column) -> Column:
-    """`values[index]`, from a literal array."""
-    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    literals = ", ".join(f"'{value}'" if isinstance(value, str) else f"{value!r}D" if isinstance(value, float) else f"{value}L" for value in listed)
-    return F.get(F.expr(f"array({literals})"), index.cast("int"))
+    """`values[index]`, from one literal array (numbers as one literal, not as a tree of hundreds, which the optimizer would walk)."""
+    array = np.asarray(values)
+    return F.get(F.lit(list(values)) if array.dtype.kind == "U" else F.lit(array), index.cast("int"))

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.simulated_draws import Floats, entry
-from etl.simulated_entities import ad_in, ad_truths, campaign_of, country_of, main_device_of, small_table, user_truths
+from etl.simulated_entities import ad_in, arrays_by_index, campaign_of, country_of, hidden_ads, hidden_users, main_device_of
 from etl.simulated_levels import (
     CATEGORIES,
     COUNTRIES,
@@ -109,28 +109,41 @@ def _allowed(setting: Setting, slot: Column) -> Column:
 
 def with_log_odds(rows: DataFrame, spark: SparkSession, setting: Setting, intercepts: Floats) -> DataFrame:
     """Adds x_<head> to rows as `shown` gives them: true log-odds, a child's given its parent. intercepts: [S, H]."""
-    s, heads, weights, hours = len(setting.sources), setting.heads, affinity_weights(setting), hour_effects(setting)
-    moments = moment_effects(setting) + intercepts[:, None, None, None, :]
-    latents = np.broadcast_to(device_latents(setting), (*moments.shape[:4], LATENT))
-    columns = {f"moment_{head}": moments[..., h] for h, head in enumerate(heads)}
-    columns |= {f"device_z_{k}": latents[..., k] for k in range(LATENT)}
-    _, days, countries, devices, _ = moments.shape
-    moment = ((F.col("source") * days + F.col("day")) * countries + F.col("country")) * devices + F.col("device")
+    s, weights, hours = len(setting.sources), affinity_weights(setting), hour_effects(setting)
+    effects = moment_effects(setting) + intercepts[:, None, None, None, :]
+    _, days, countries, devices, _ = effects.shape
+    latents = np.broadcast_to(device_latents(setting), (*effects.shape[:4], LATENT))
+    moments = arrays_by_index(spark, "moment", "moment_hidden", np.concatenate([latents, effects], axis=4))
+    source = F.col("source")
     joined = (
         rows.withColumns(
-            {"moment": moment, "user_source": F.col("user") * s + F.col("source"), "ad_source": F.col("ad") * s + F.col("source")}
+            {
+                "moment": ((source * days + F.col("day")) * countries + F.col("country")) * devices + F.col("device"),
+                "user_source": F.col("user") * s + source,
+                "ad_source": F.col("ad") * s + source,
+            }
         )
-        .join(small_table(spark, "moment", columns), on="moment", how="inner")
-        .join(user_truths(spark, setting), on="user_source", how="inner")
-        .join(ad_truths(spark, setting), on="ad_source", how="inner")
-        .withColumns({f"meet_{k}": (F.col(f"user_z_{k}") + F.col(f"device_z_{k}")) * F.col(f"ad_z_{k}") for k in range(LATENT)})
+        # Every row has its partner; a left join spares Spark a filter that would compute the policy's choice twice to see it is not null.
+        .join(F.broadcast(moments), on="moment", how="left")
+        .join(_broadcast_if_small(hidden_users(spark, setting), setting.size.users), on="user_source", how="left")
+        .join(_broadcast_if_small(hidden_ads(spark, setting), setting.size.ads_alive), on="ad_source", how="left")
+        .withColumns({f"meet_{k}": (_of("user", k) + _of("moment", k)) * _of("ad", k) for k in range(LATENT)})
     )
 
-    def log_odds(h: int, head: str) -> Column:
-        parts = [F.col(f"{owner}_{head}") for owner in ("user", "ad", "moment")] + [entry(hours[:, h], F.col("hour"))]
+    def log_odds(h: int) -> Column:
+        parts = [_of(owner, LATENT + h) for owner in ("user", "ad", "moment")] + [entry(hours[:, h], F.col("hour"))]
         return reduce(Column.__add__, parts + [F.col(f"meet_{k}") * float(weights[k, h]) for k in range(LATENT)])
 
-    return joined.select(*rows.columns, *(log_odds(h, head).alias(f"x_{head}") for h, head in enumerate(heads)))
+    return joined.select(*rows.columns, *(log_odds(h).alias(f"x_{head}") for h, head in enumerate(setting.heads)))
+
+
+def _broadcast_if_small(frame: DataFrame, entities: int) -> DataFrame:
+    """Spark cannot tell how wide an array is, so it would sort millions of rows rather than hand round a few MB."""
+    return F.broadcast(frame) if entities <= 200_000 else frame
+
+
+def _of(owner: str, place: int) -> Column:
+    return F.get(f"{owner}_hidden", F.lit(place))
 
 
 def with_probabilities(rows: DataFrame, setting: Setting) -> DataFrame:

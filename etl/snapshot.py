@@ -33,7 +33,6 @@ CLIP_AT = (0.001, 0.999)
 # Statistics use at most this many rows, the first of the hash order: a fair sample, and the same one in every run. (percentile_approx
 # over all rows gives other quantiles for another partitioning of the same rows.)
 STATISTICS_ROWS = 1_000_000
-LINEAGE = ("examples_version", "table_id")  # how the rows came about: left out of the snapshot's id
 
 
 class SnapshotError(RuntimeError):
@@ -51,7 +50,8 @@ def write_snapshot(
     towers = sorted(row[TOWER] for row in examples.select(TOWER).distinct().collect())
     if not towers:
         raise SnapshotError(f"no examples on days {days[0]} to {days[1]}; ingest and build these days first, or move the night's --day")
-    writing = directory.with_name(f"{directory.name}.writing")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    writing = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(writing, ignore_errors=True)
     rows = _write_shards(examples, conf, towers, writing)
     shards = [_described(writing, shard) for shard in range(conf.training.virtual_shards)]
@@ -68,6 +68,7 @@ def write_snapshot(
         "days": [day.isoformat() for day in days],
     }
     content = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    # The id is of what was snapshotted, not of the version it was read from: the same rows, committed once more, are the same snapshot.
     manifest = {"id": content[:16], **manifest, "examples_version": examples_version, "table_id": table_id}
     (writing / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     _put_in_place(writing, directory)
@@ -172,7 +173,7 @@ def _first_values(path: Path, name: str, rows: int) -> np.ndarray:
 
 def _put_in_place(writing: Path, directory: Path) -> None:
     """Rename; a directory that is there already steps aside first, and a run cut off in between is mended by running again."""
-    old = directory.with_name(f"{directory.name}.old")
+    old = directory.with_name(f".{directory.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
         os.rename(directory, old)

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from difflib import get_close_matches
 from functools import reduce
+from typing import Any, cast
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType, TimestampType
 from pyspark.sql.window import Window
@@ -46,7 +47,8 @@ class Block:
 def classified(
     spark: SparkSession, conf: Conf, blocks: Sequence[Block], table: Table, rules: Sequence[Rule], first: date, last: date, night: date
 ) -> DataFrame:
-    """Every row of the blocks' files: canonical columns of `table`, and block, file, raw, reasons, verdict.
+    """Every row of the blocks' files: canonical columns of `table`, and block, source, file, reasons,
+    raw (of a broken row, null else), verdict.
 
     `first` and `last` bound the table's days; `night` is the night whose close is as_of. All blocks are of one kind.
     """
@@ -63,12 +65,17 @@ def classified(
         .otherwise("kept")
     )
     # Duplicates are looked for among the rows that would be kept; which one stays does not depend on the order of arrival.
-    same_key = Window.partitionBy("standing", "day", *table.key).orderBy("received_at", F.xxhash64("raw"), "block", "file")
+    values = [field.name for field in table.columns if field.name not in ("day", "received_at")]
+    same_key = Window.partitionBy("standing", "day", *table.key).orderBy("received_at", F.xxhash64(*values), "block", "file")
     place = F.when(F.col("standing") == "kept", F.row_number().over(same_key)).otherwise(1)
-    return union.withColumn("standing", standing).withColumn("verdict", F.when(place > 1, "duplicate").otherwise(F.col("standing"))).drop("standing")
+    return (
+        union.withColumn("standing", standing)
+        .withColumn("verdict", F.when(place > 1, "duplicate").otherwise(F.col("standing")))
+        .drop("standing")
+    )
 
 
-def account(rows: DataFrame) -> list[dict[str, object]]:
+def account(rows: DataFrame) -> list[dict[str, Any]]:
     """Counts by block and day: rows_in = kept + duplicates + quarantined, and late, not_due, other_day beside them."""
 
     def count(verdict: str) -> Column:
@@ -96,7 +103,7 @@ def _close(conf: Conf, kind: str) -> Column:
 
 
 def _canonical(spark: SparkSession, conf: Conf, block: Block, table: Table) -> DataFrame:
-    """Canonical columns, and beside them block, source, file, stated_day, file_day, raw, unreadable."""
+    """Canonical columns, and beside them block, source, file, stated_day, file_day, raw_columns, unreadable (the line)."""
     source = block.source
     _refuse_unknown_columns(block, table)
     raw = _read(spark, source, block.files)
@@ -110,8 +117,8 @@ def _canonical(spark: SparkSession, conf: Conf, block: Block, table: Table) -> D
         F.col("_file").alias("file"),
         _file_day(source).alias("file_day"),
         F.expr(_day_expression(source)).cast("date").alias("stated_day"),
-        F.coalesce(F.col(CORRUPT), F.to_json(F.struct(*_raw_names(raw)))).alias("raw"),
-        F.col(CORRUPT).isNotNull().alias("unreadable"),
+        F.struct(*_raw_names(raw)).alias("raw_columns"),
+        F.col(CORRUPT).alias("unreadable"),
     )
     if "tower" in table.schema.names:
         rows = rows.withColumn("tower", F.coalesce(F.expr(conf.tower), F.lit("unknown")))
@@ -148,14 +155,22 @@ def _read(spark: SparkSession, source: Source, files: Sequence[str]) -> DataFram
     """Raw columns, `_corrupt` (the unreadable line, or null), `_file` and `_path`."""
     reader = spark.read.options(**source.options).format(source.format)
     if source.format == "parquet":
-        frame = (reader.schema(source.raw_schema) if source.raw_schema else reader).load(list(files)).withColumn(CORRUPT, F.lit(None).cast("string"))
+        frame = (
+            (reader.schema(source.raw_schema) if source.raw_schema else reader)
+            .load(list(files))
+            .withColumn(CORRUPT, F.lit(None).cast("string"))
+        )
     else:
-        # A CSV file's own header names its columns, all strings, where the configuration does not.
-        schema = StructType.fromDDL(source.raw_schema) if source.raw_schema else reader.load(files[0]).schema
+        schema = _raw_schema(reader, source, files)
         # Without pruning a line is parsed whole, so that a fault in a column nobody asked for is seen all the same.
         reader = reader.option("mode", "PERMISSIVE").option("columnNameOfCorruptRecord", CORRUPT).option("columnPruning", "false")
         frame = reader.schema(schema.add(CORRUPT, "string")).load(list(files))
     return frame.select("*", F.col("_metadata.file_name").alias("_file"), F.col("_metadata.file_path").alias("_path"))
+
+
+def _raw_schema(reader: DataFrameReader, source: Source, files: Sequence[str]) -> StructType:
+    """As configured; else a CSV file's own header names its columns, all strings."""
+    return cast(StructType, StructType.fromDDL(source.raw_schema)) if source.raw_schema else reader.load(files[0]).schema
 
 
 def _file_day(source: Source) -> Column:
@@ -167,9 +182,11 @@ def _file_day(source: Source) -> Column:
 
 
 def _with_reasons(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
-    """Add `reasons`: the names of the broken rules; an unreadable line has that one reason."""
+    """Add `reasons`, the names of the broken rules (an unreadable line has that one reason), and `raw` for the rows that have any."""
     broken = F.array_compact(F.array(*(F.when(~F.coalesce(F.expr(rule.holds), F.lit(False)), F.lit(rule.name)) for rule in rules)))
-    return rows.withColumn("reasons", F.when(F.col("unreadable"), F.array(F.lit("unreadable"))).otherwise(broken))
+    reasons = F.when(F.col("unreadable").isNotNull(), F.array(F.lit("unreadable"))).otherwise(broken)
+    raw = F.when(F.size("reasons") > 0, F.coalesce(F.col("unreadable"), F.to_json("raw_columns")))
+    return rows.withColumn("reasons", reasons).withColumn("raw", raw).drop("raw_columns")
 
 
 def _with_day(rows: DataFrame, first: date, last: date) -> DataFrame:

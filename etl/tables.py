@@ -1,13 +1,15 @@
 """The only reads and writes of Delta: by day and by version.
 
-Every table lies at `<workdir>/tables/<name>`, partitioned by `day`. A write replaces whole days in one commit (`replaceWhere`), so a rerun leaves
-one copy and a day without rows ends empty.
+Every table lies at `<workdir>/tables/<name>`, partitioned by `day`. A write replaces whole days in one commit (`replaceWhere`), so a rerun
+leaves one copy and a day without rows ends empty.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -45,8 +47,9 @@ def table_path(workdir: str | Path, name: str) -> str:
 
 def create_tables(spark: SparkSession, conf: Conf) -> None:
     """Create what is missing; refuse a table whose columns lag behind the configuration."""
-    for table in all_tables(conf).values():
-        create_table(spark, conf.workdir, table)
+    # Four at once: a small table's time is the driver's, not the executors'.
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda table: create_table(spark, conf.workdir, table), all_tables(conf).values()))
 
 
 def create_table(spark: SparkSession, workdir: str | Path, table: Table) -> None:
@@ -84,21 +87,23 @@ def read(spark: SparkSession, workdir: str | Path, table: Table, version: int | 
     return reader.load(table_path(workdir, table.name))
 
 
-def read_days(
-    spark: SparkSession, workdir: str | Path, table: Table, first: date, last: date, version: int | None = None
-) -> DataFrame:
+def read_days(spark: SparkSession, workdir: str | Path, table: Table, first: date, last: date, version: int | None = None) -> DataFrame:
     """Rows of days `first` to `last`, both included."""
     return read(spark, workdir, table, version).where(F.col("day").between(F.lit(first), F.lit(last)))
 
 
 def pin(spark: SparkSession, workdir: str | Path, table: Table) -> Pin:
-    """The table's newest version, resolved once."""
+    """The table's newest version, resolved once.
+
+    Read from Delta's log itself: the public history and detail are Spark jobs of half a second each, and a night asks dozens of times.
+    """
     path = table_path(workdir, table.name)
-    handle = DeltaTable.forPath(spark, path)
-    version = handle.history(1).select("version").first()
-    detail = handle.detail().select("id").first()
-    assert version is not None and detail is not None
-    return Pin(path, detail["id"], int(version["version"]))
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None
+    snapshot = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path).update(
+        False, jvm.scala.Option.empty(), jvm.scala.Option.empty()
+    )
+    return Pin(path, snapshot.metadata().id(), int(snapshot.version()))
 
 
 def conform_to(frame: DataFrame, table: Table) -> DataFrame:
@@ -113,11 +118,21 @@ def overwrite_days(
     frame: DataFrame, workdir: str | Path, table: Table, first: date, last: date, also: Mapping[str, str] | None = None
 ) -> None:
     """Replace days `first` to `last` (of the rows where each column of `also` has its value) in one commit."""
+    replace_where(frame, workdir, table, days_where(first, last, also))
+
+
+def days_where(first: date, last: date, also: Mapping[str, str] | None = None) -> str:
+    """Predicate for days `first` to `last` of the rows where each column of `also` has its value."""
     where = f"day >= DATE'{first.isoformat()}' AND day <= DATE'{last.isoformat()}'"
     for name, value in (also or {}).items():
-        if "'" in value or "\\" in value:
-            raise TableError(f"{name} {value!r} holds a quote; such a value cannot name rows to replace")
+        if not re.fullmatch(r"[\w-]+", value):
+            raise TableError(f"{name} {value!r} cannot name rows to replace; letters, digits, _ and - can")
         where += f" AND {name} = '{value}'"
+    return where
+
+
+def replace_where(frame: DataFrame, workdir: str | Path, table: Table, where: str) -> None:
+    """Replace the rows that `where` holds for by those of `frame`, for which it must hold too, in one commit."""
     writer = conform_to(frame, table).write.format("delta").mode("overwrite").option("replaceWhere", where)
     _commit(lambda: writer.save(table_path(workdir, table.name)), table.name)
 
@@ -128,9 +143,9 @@ def append(frame: DataFrame, workdir: str | Path, table: Table) -> None:
     _commit(lambda: writer.save(table_path(workdir, table.name)), table.name)
 
 
-def _commit(write: object, name: str) -> None:
+def _commit(write: Callable[[], None], name: str) -> None:
     try:
-        write()  # type: ignore[operator]
+        write()
     except Exception as error:
         text = str(error.java_exception) if isinstance(error, Py4JJavaError) else str(error)
         if "Concurrent" in text or "DELTA_CONCURRENT" in text:

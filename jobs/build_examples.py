@@ -12,7 +12,7 @@ from etl.labels import with_labels
 from etl.schemas import ENGAGEMENTS
 from etl.splits import days_between
 from etl.tables import overwrite_days, read_days
-from jobs.common import NotYet, Outcome, Run, Stage, StageFailed, VALIDATION
+from jobs.common import VALIDATION, NotYet, Outcome, Run, Stage, StageFailed
 
 
 def bounds(run: Run) -> tuple[date, date]:
@@ -47,7 +47,11 @@ def work(run: Run) -> Outcome:
     require_balance(run, first, last, made)
     count = sum(int(value.split(":")[0]) for value in made.values())
     outputs = tuple(f"examples/{day}" for day in days_between(first, last))
-    return Outcome(outputs, {"rows": count, "first": first, "last": last}, f"{count:,} examples of {first} to {last}; labels are final up to {min(last, run.night.held_out)}")
+    return Outcome(
+        outputs,
+        {"rows": count, "first": first, "last": last},
+        f"{count:,} examples of {first} to {last}; labels are final up to {min(last, run.night.held_out)}",
+    )
 
 
 def require_balance(run: Run, first: date, last: date, made: dict[str, str]) -> None:

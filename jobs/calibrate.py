@@ -6,10 +6,12 @@ The model is replayed on the days after its training end up to M. Fit rows are t
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from pyspark.sql import DataFrame
 
@@ -21,7 +23,7 @@ from etl.splits import ONE_DAY, days_between
 from etl.tables import overwrite_days, read_days
 from jobs.common import NotYet, Outcome, Run, Stage
 from models.bundle import read_meta
-from models.calibration import Calibrator, fit_calibrator
+from models.calibration import Bin, Calibrator, fit_calibrator
 from models.predictor import predict
 
 
@@ -59,7 +61,7 @@ def work(run: Run) -> Outcome:
     served = served_rows(examples, conf, towers, partial(predict, str(bundle)), model_id=chosen.model)
     overwrite_days(served, conf.workdir, schemas.served(conf), chosen.fit_from, held_out, also={"model": chosen.model})
     bins = binned(served_by(run, chosen.model, chosen.fit_from, run.night.calibrate_to), conf.heads)
-    calibrator = fit_calibrator(bins.itertuples(index=False), list(conf.heads), towers, conf.calibration.min_positives)
+    calibrator = fit_calibrator(cast(Iterable[Bin], bins.itertuples(index=False)), list(conf.heads), towers, conf.calibration.min_positives)
     file = calibrator_file(chosen.model, run.night.day)
     write_whole(Path(conf.workdir).resolve() / file, calibrator.to_json())
     outputs = (file, *(f"served@{chosen.model}/{day}" for day in days_between(chosen.fit_from, held_out)))

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from conf.load import ConfError, load
 from conf.schema import Conf
-from etl.contents import EMPTY, Contents
+from etl.contents import Contents
 from etl.landing import InputMissing
 from etl.lock import LockHeld
 from etl.runs import Ledger, Record, code_hash, fingerprint
@@ -31,11 +31,11 @@ DONE, BUG, USAGE, INPUT, VALIDATION, TRAINING, SCORING, CONFLICT = 0, 1, 2, 3, 4
 
 
 class StageFailed(RuntimeError):
-    """A stage could not do its work; carries the exit code that says of which kind."""
+    """A stage could not do its work; carries the exit code that says of which kind, and what was counted, for the report."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, counts: dict[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.counts = code, counts or {}
 
 
 class NotYet(Exception):
@@ -62,6 +62,8 @@ class Run:
     run_id: str
     ledger: Ledger
     contents: Contents
+    records: list[dict[str, Any]] = field(default_factory=list)  # this run's stages so far, as the summary and the report tell them
+    failed_counts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def first(self) -> date:
@@ -78,7 +80,9 @@ class Run:
         return min(self.night.day, later - ONE_DAY) if later else self.night.day
 
     def counts_of(self, stage: str) -> dict[str, Any]:
-        """What the stage counted when it last did its work for this night."""
+        """What the stage counted when it last did its work for this night, or when it failed in this run."""
+        if stage in self.failed_counts:
+            return self.failed_counts[stage]
         record = self.ledger.last(stage, self.night.day)
         return record.counts if record else {}
 
@@ -102,9 +106,20 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> Record:
         outputs = run.contents.of(outcome.outputs) if outcome else {}
         seconds = time.monotonic() - begun
         entry = Record(
-            run.night.day, run.run_id, stage.name, status, run.night.as_of, started, seconds, mark, outputs, outcome.counts if outcome else {}, message
+            run.night.day,
+            run.run_id,
+            stage.name,
+            status,
+            run.night.as_of,
+            started,
+            seconds,
+            mark,
+            outputs,
+            outcome.counts if outcome else {},
+            message,
         )
         run.ledger.add(entry)
+        run.records.append({"stage": stage.name, "status": status, "seconds": round(seconds, 1), "message": message})
         progress.line(stage.name, status, seconds, message)
         return entry
 
@@ -115,7 +130,11 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> Record:
             inputs = stage.inputs(run)
             mark = fingerprint(stage.name, inputs, stage.reads(run.conf), code_hash("jobs", "conf", *stage.packages), str(run.asked))
             last = run.ledger.last(stage.name, run.night.day)
-            skip = last is not None and last.fingerprint == mark and run.ledger.may_skip(stage.name, run.night.day, mark, run.contents.of(last.outputs))
+            skip = (
+                last is not None
+                and last.fingerprint == mark
+                and run.ledger.may_skip(stage.name, run.night.day, mark, run.contents.of(last.outputs))
+            )
             outcome = None if skip else stage.work(run)
         if outcome is None:
             return record("skipped", mark, "inputs, configuration and code are unchanged, and its outputs are as recorded")
@@ -123,6 +142,8 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> Record:
     except NotYet as nothing:
         return record("skipped", mark, str(nothing))
     except Exception as error:
+        if isinstance(error, StageFailed) and error.counts:
+            run.failed_counts[stage.name] = error.counts
         record("failed", mark, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         raise
 
@@ -186,6 +207,3 @@ def main(job: Callable[[Sequence[str] | None], int]) -> None:
 
 def conf_of(arguments: argparse.Namespace) -> Conf:
     return load(arguments.conf_file)
-
-
-__all__ = ["EMPTY", "NotYet", "Outcome", "Run", "Stage", "StageFailed", "main", "parser", "run_stage"]

@@ -116,9 +116,9 @@ def jars(lock: Path = ROOT / "jars.lock", folder: Path | None = None) -> Iterato
     wanted = {name: sha256 for sha256, name in (line.split() for line in lock.read_text(encoding="utf-8").splitlines())}
     for name, sha256 in wanted.items():
         file = folder / name
-        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "none"
-        right = found == sha256
-        yield Finding(name, f"sha256 {found[:12]}… {'as pinned' if right else f'in {folder}, not as pinned'}", "" if right else SETUP)
+        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        said = f"sha256 {found[:12]}… {'as' if found == sha256 else 'instead of the one'} pinned" if found else f"none in {folder}"
+        yield Finding(name, said, "" if found == sha256 else SETUP)
     for stray in sorted({file.name for file in folder.glob("*.jar")} - set(wanted)):
         yield Finding(stray, f"in {folder}, but not in {lock.name}", SETUP)
 

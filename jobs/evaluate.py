@@ -27,7 +27,9 @@ ALL = "(all)"
 def inputs(run: Run) -> dict[str, str]:
     chosen = candidate(run)
     held_out = run.night.held_out
-    return run.contents.of_days("served", held_out, held_out, chosen.model) | run.contents.of_file(calibrator_file(chosen.model, run.night.day))
+    return run.contents.of_days("served", held_out, held_out, chosen.model) | run.contents.of_file(
+        calibrator_file(chosen.model, run.night.day)
+    )
 
 
 def work(run: Run) -> Outcome:
@@ -41,8 +43,14 @@ def work(run: Run) -> Outcome:
     diagram = [stamp | row for row in reliability_rows(counted, calibrator, groups)]
     overwrite_days(rows_of(run, CALIBRATION_DAILY, diagram), conf.workdir, CALIBRATION_DAILY, day, day)
     overall = {row["head"]: row for row in found if row["stage"] == "calibrated" and row["source"] == row["tower"] == ALL}
-    told = ", ".join(f"{head} NE {row['ne']:.3f} AUC {row['auc']:.3f}" for head, row in overall.items() if row["ne"] is not None and row["auc"] is not None)
-    return Outcome((f"metrics/{day}", f"calibration_daily/{day}"), {}, f"held-out {run.night.held_out}: {told or 'no head has both classes'}")
+    told = ", ".join(
+        f"{head} NE {row['ne']:.3f} AUC {row['auc']:.3f}"
+        for head, row in overall.items()
+        if row["ne"] is not None and row["auc"] is not None
+    )
+    return Outcome(
+        (f"metrics/{day}", f"calibration_daily/{day}"), {}, f"held-out {run.night.held_out}: {told or 'no head has both classes'}"
+    )
 
 
 def read_calibrator(run: Run, model: str) -> Calibrator:
@@ -117,4 +125,3 @@ STAGE = Stage(
     inputs=inputs,
     work=work,
 )
-

@@ -27,12 +27,12 @@ def work(run: Run) -> Outcome:
     report = check_examples(examples, conf, docs, first=first, last=last, mature_to=run.night.held_out)
     account = run.counts_of("ingest").get("account", [])
     report = report.with_findings([*check_account(account), *check_quarantine(account, conf.gate.max_quarantined_share)])
+    counts = {"findings": [asdict(finding) for finding in report.findings], "docs": report.docs}
     try:
         report.raise_if_failed()
     except GateFailed as error:
-        raise StageFailed(str(error), VALIDATION) from error
+        raise StageFailed(str(error), VALIDATION, counts) from error
     passed, warned = len(report.findings), len(report.failed_warnings)
-    counts = {"findings": [asdict(finding) for finding in report.findings], "docs": report.docs}
     return Outcome((), counts, f"{passed - warned} of {passed} expectations hold, {warned} warnings")
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import date
+from functools import reduce
 from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf.schema import Conf, Kind, Source
@@ -13,7 +18,7 @@ from etl.landing import LandedFile, files_by_day, fingerprint, first_complete_da
 from etl.schemas import QUARANTINE, Table
 from etl.sources import Block, account, classified
 from etl.splits import ONE_DAY, days_between
-from etl.tables import overwrite_days
+from etl.tables import days_where, overwrite_days, replace_where
 from jobs.common import Outcome, Run, Stage
 from validation.rules import row_rules
 
@@ -50,46 +55,75 @@ def inputs(run: Run) -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Batch:
+    """One kind's rows of this run, each with its verdict."""
+
+    kind: Kind
+    first: date
+    last: date
+    rows: DataFrame
+
+
 def work(run: Run) -> Outcome:
-    accounts: list[dict[str, Any]] = []
-    outputs: list[str] = []
-    for kind in KINDS:
-        if blocks_of(run.conf, kind):
-            accounts += ingest_kind(run, kind, outputs)
-    kept, broken = sum(row["kept"] for row in accounts), sum(row["quarantined"] for row in accounts)
-    doubles = sum(row["duplicates"] for row in accounts)
-    return Outcome(tuple(outputs), {"account": accounts}, f"{kept:,} rows kept, {doubles:,} duplicates, {broken:,} quarantined")
+    batches = [batch for kind in KINDS if (batch := classified_batch(run, kind))]
+    try:
+        counted = [(batch, [row for row in account(batch.rows) if str(batch.first) <= row["day"] <= str(batch.last)]) for batch in batches]
+        # Broken rows first, then the good ones, so that a crash between loses none.
+        quarantine(run, batches)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda batch: keep(run, batch), batches))
+    finally:
+        for batch in batches:
+            batch.rows.unpersist()
+    for batch, rows in counted:
+        require_balance(run, batch, rows)
+    rows = [row for _, found in counted for row in found]
+    sums = {name: sum(int(row[name]) for row in rows) for name in ("rows_in", "kept", "duplicates", "quarantined")}
+    outputs = [f"{name}/{day}" for batch in batches for day in days_between(batch.first, batch.last) for name in (batch.kind, "quarantine")]
+    told = f"{sums['rows_in']:,} rows in: {sums['kept']:,} kept, {sums['duplicates']:,} duplicates, {sums['quarantined']:,} quarantined"
+    return Outcome(tuple(dict.fromkeys(outputs)), {"account": rows}, told)
 
 
-def ingest_kind(run: Run, kind: Kind, outputs: list[str]) -> list[dict[str, Any]]:
-    """Write one table's days: its broken rows first, then the good ones, so that a crash between loses none."""
-    conf, table = run.conf, table_of(run.conf, kind)
+def classified_batch(run: Run, kind: Kind) -> Batch | None:
+    """The rows of one kind, cached; None where there is nothing to read or to write."""
+    conf = run.conf
+    if not blocks_of(conf, kind):
+        return None
     first, last, files = landed(run, kind)
     blocks = [Block(name, conf.sources[name], tuple(file.path for file in paths)) for name, paths in files.items() if paths]
     if first > last or not blocks:
-        return []
-    rows = classified(run.spark, conf, blocks, table, row_rules(kind), first, last, run.night.day).persist()
-    try:
-        counted = [row for row in account(rows) if first.isoformat() <= row["day"] <= last.isoformat()]
-        broken = rows.where("verdict = 'quarantined'").select(
-            F.lit(kind).alias("table_name"), "block", "source", "file", "reasons", "raw", F.lit(run.run_id).alias("run_id"), "day"
+        return None
+    rows = classified(run.spark, conf, blocks, table_of(conf, kind), row_rules(kind), first, last, run.night.day)
+    return Batch(kind, first, last, rows.persist())
+
+
+def quarantine(run: Run, batches: Sequence[Batch]) -> None:
+    """The broken rows of all kinds, in one commit."""
+    if not batches:
+        return
+    broken = [
+        batch.rows.where("verdict = 'quarantined'").select(
+            F.lit(batch.kind).alias("table_name"), "block", "source", "file", "reasons", "raw", F.lit(run.run_id).alias("run_id"), "day"
         )
-        overwrite_days(broken, conf.workdir, QUARANTINE, first, last, also={"table_name": kind})
-        overwrite_days(rows.where("verdict = 'kept'"), conf.workdir, table, first, last)
-    finally:
-        rows.unpersist()
-    outputs += [f"{name}/{day}" for day in days_between(first, last) for name in (kind, "quarantine")]
-    require_balance(run, kind, first, last, counted)
-    return counted
+        for batch in batches
+    ]
+    where = " OR ".join(f"({days_where(batch.first, batch.last, {'table_name': batch.kind})})" for batch in batches)
+    replace_where(reduce(DataFrame.unionByName, broken), run.conf.workdir, QUARANTINE, where)
 
 
-def require_balance(run: Run, kind: Kind, first: date, last: date, counted: list[dict[str, Any]]) -> None:
+def keep(run: Run, batch: Batch) -> None:
+    table = table_of(run.conf, batch.kind)
+    overwrite_days(batch.rows.where("verdict = 'kept'"), run.conf.workdir, table, batch.first, batch.last)
+
+
+def require_balance(run: Run, batch: Batch, counted: Sequence[dict[str, Any]]) -> None:
     """The table must hold exactly the rows that the account calls kept."""
-    written = run.contents.of_days(kind, first, last)
+    written = run.contents.of_days(batch.kind, batch.first, batch.last)
     in_table = sum(int(value.split(":")[0]) for value in written.values())
     kept = sum(int(row["kept"]) for row in counted)
     if in_table != kept:
-        raise RuntimeError(f"{kind} {first} to {last}: the account says {kept} rows kept, the table holds {in_table}")
+        raise RuntimeError(f"{batch.kind} {batch.first} to {batch.last}: the account says {kept} rows kept, the table holds {in_table}")
 
 
 STAGE = Stage(
@@ -99,4 +133,3 @@ STAGE = Stage(
     inputs=inputs,
     work=work,
 )
-

@@ -13,7 +13,6 @@ import argparse
 import time
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -84,18 +83,21 @@ def run_night(spark: SparkSession, conf: Conf, asked: date, day: date, stages: S
     with night_lock(conf.workdir, day, run.run_id):
         told = f"{asked} to {day}" if asked != day else f"{day}"
         progress.say(f"night {told}, run {run.run_id}, configuration {conf.name}, as of {run.night.as_of:%Y-%m-%d %H:%M} UTC")
-        records: list[dict[str, Any]] = []
         try:
             for stage in stages:
-                entry = run_stage(run, stage, progress)
-                records.append({"stage": stage.name, "status": entry.status, "seconds": round(entry.seconds, 1), "message": entry.message})
-            return finish(run, records, DONE, "done", begun, progress)
+                run_stage(run, stage, progress)
+            return finish(run, DONE, "done", begun, progress)
         except Exception as error:
-            finish(run, records, code_of(error), f"{type(error).__name__}: {error}", begun, progress)
+            finish(run, code_of(error), f"{type(error).__name__}: {error}", begun, progress)
+            try:
+                report.write_report(run, f"failed: {str(error).splitlines()[0]}", "bad")
+            except Exception as second:  # the first error is the one to show
+                progress.say(f"no report: {type(second).__name__}: {second}")
             raise
 
 
-def finish(run: Run, records: list[dict[str, Any]], code: int, reason: str, begun: float, progress: Progress) -> int:
+def finish(run: Run, code: int, reason: str, begun: float, progress: Progress) -> int:
+    """Write `run_summary.json` and say how it ended."""
     seconds = time.monotonic() - begun
     summary = {
         "run_id": run.run_id,
@@ -105,7 +107,7 @@ def finish(run: Run, records: list[dict[str, Any]], code: int, reason: str, begu
         "exit_code": code,
         "reason": reason,
         "seconds": round(seconds, 1),
-        "stages": records,
+        "stages": run.records,
         "report": str(run.run_dir / "report.html"),
     }
     path = write_summary(run.run_dir, summary)
@@ -115,4 +117,3 @@ def finish(run: Run, records: list[dict[str, Any]], code: int, reason: str, begu
 
 if __name__ == "__main__":
     main(nightly)
-

@@ -44,7 +44,12 @@ class Progress:
     def _tick(self, name: str, stop: threading.Event) -> None:
         begun = time.monotonic()
         while not stop.wait(0.5):
-            print(f"\r\x1b[K[{self._at}/{self._stages}] {name:<15} {time.monotonic() - begun:5.0f} s {self._tasks()}", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r\x1b[K[{self._at}/{self._stages}] {name:<15} {time.monotonic() - begun:5.0f} s {self._tasks()}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     def _tasks(self) -> str:

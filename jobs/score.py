@@ -42,7 +42,10 @@ def work(run: Run) -> Outcome:
     for family in ("user", "ad"):
         states = read_days(spark, conf.workdir, schemas.entity(conf, family), first_state_day(scored, conf), run.night.day)
         rows = with_entity(rows, states, conf, family, scored, scored, F.lit(start_of(scored)))
-    bundle, calibrator = model_dir(conf, chosen.model), (Path(conf.workdir) / calibrator_file(chosen.model, run.night.day)).read_text(encoding="utf-8")
+    bundle, calibrator = (
+        model_dir(conf, chosen.model),
+        (Path(conf.workdir) / calibrator_file(chosen.model, run.night.day)).read_text(encoding="utf-8"),
+    )
     try:
         scores = score_inventory(
             rows,
@@ -60,7 +63,11 @@ def work(run: Run) -> Outcome:
         raise StageFailed(str(error), SCORING) from error
     count = require_balance(run)
     publish(spark, conf, run.night.day, run.run_id, "scores", chosen.model, scored)
-    return Outcome((f"scores/{scored}", f"publications/{run.night.day}"), {"rows": count, "scored": scored.isoformat()}, f"{count:,} rows of {scored} scored")
+    return Outcome(
+        (f"scores/{scored}", f"publications/{run.night.day}"),
+        {"rows": count, "scored": scored.isoformat()},
+        f"{count:,} rows of {scored} scored",
+    )
 
 
 def require_balance(run: Run) -> int:

@@ -43,7 +43,8 @@ def plan(run: Run) -> Plan:
     if not days:
         known = run.contents.of_days("examples", night.train_from, night.day)
         first = min((date.fromisoformat(name.split("/")[1]) for name in known), default=night.day)
-        raise NotYet(f"no day to train on yet: labels of {night.train_to} and earlier are needed; the night of {first_training_night(first, run.conf)} will train")
+        begins = first_training_night(first, run.conf)
+        raise NotYet(f"no day to train on yet: it needs labels of {night.train_to} or earlier; the night of {begins} will train")
     return Plan(date.fromisoformat(min(days)), night.train_to, None)
 
 
@@ -77,7 +78,8 @@ def work(run: Run) -> Outcome:
         "fresh": result.fresh,
     }
     start = f"from {chosen.parent}" if chosen.parent else "from nothing"
-    message = f"model {model} {start} on {rows:,} rows of {chosen.first} to {chosen.last}, {result.ranks} ranks, {result.rows_per_second:,.0f} rows/s"
+    days = f"{chosen.first} to {chosen.last}"
+    message = f"model {model} {start} on {rows:,} rows of {days}, {result.ranks} ranks, {result.rows_per_second:,.0f} rows/s"
     return Outcome((f"models/{model}/bundle.json",), counts, message)
 
 

@@ -95,7 +95,7 @@ def read_manifest(directory: str | Path) -> Manifest:
             statistics=found["statistics"],
             days=tuple(found["days"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SnapshotUnreadable(
             f"{path} is not a snapshot's manifest ({type(error).__name__}: {error}); build the snapshot again"
         ) from error

@@ -42,7 +42,7 @@ class Predictor:
 
 @lru_cache(maxsize=2)
 def load_predictor(bundle_dir: str, threads: int | None = None) -> Predictor:
-    """The predictor of a bundle, loaded once a process. `threads`: of torch in this process (1 in a Spark worker: one runs on each core)."""
+    """The predictor of a bundle, loaded once a process. `threads`: of torch in this process; 1 where Spark runs one worker a core."""
     if threads is not None:
         torch.set_num_threads(threads)
     return Predictor(bundle_dir)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from models.experts import layers
+from models.experts import Linear, layers
 
 
 class PerTower(nn.Module):
@@ -42,7 +42,7 @@ class Towers(nn.Module):
         super().__init__()
         self.width = widths[-1]
         inner, last = widths[:-1], (width, *widths)[-2]
-        self.shared = nn.Sequential(*layers(width, inner, dropout), nn.Linear(last, self.width))
+        self.shared = nn.Sequential(*layers(width, inner, dropout), Linear(last, self.width))
         self.residual = PerTower(towers, lambda: nn.Sequential(*layers(width, inner, dropout), zero_linear(last, self.width)))
 
     def forward(self, input_BI: Tensor, tower_B: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Heads(nn.Module):
     def __init__(self, width: int, heads: int, towers: int, base_TH: Tensor) -> None:
         super().__init__()
         self.heads = heads
-        self.shared = nn.Linear(width, heads)
+        self.shared = Linear(width, heads)
         nn.init.zeros_(self.shared.bias)
         self.residual = PerTower(towers, lambda: zero_linear(width, heads))
         self.register_buffer("base_TH", base_TH.to(torch.float32))
@@ -71,8 +71,8 @@ class Heads(nn.Module):
         return self.shared(hidden_BI) + self.residual(hidden_BI, tower_B, self.heads) + self.base_TH[tower_B]
 
 
-def zero_linear(width: int, out: int) -> nn.Linear:
-    linear = nn.Linear(width, out)
+def zero_linear(width: int, out: int) -> Linear:
+    linear = Linear(width, out)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear

@@ -61,7 +61,13 @@ def small_conf(workdir: str = "unused", **over: Any) -> Conf:
 def rows(spark: SparkSession, table: Table, given: Sequence[Mapping[str, Any]], **every: Any) -> DataFrame:
     """Rows of `table`: what is given, `every` value on each, and null (or a stand-in where null is not allowed) elsewhere."""
     stand_ins: dict[str, Any] = {"day": DAY, "source": "feed", "tower": "feed", "ad_id": "a1", "action": "click", "impression_id": "i"}
-    stand_ins |= {"shown_at": at("10:00"), "received_at": at("10:01"), "acted_at": at("10:02"), "valid_from": at("00:00"), "labels_as_of": at("23:00")}
+    stand_ins |= {
+        "shown_at": at("10:00"),
+        "received_at": at("10:01"),
+        "acted_at": at("10:02"),
+        "valid_from": at("00:00"),
+        "labels_as_of": at("23:00"),
+    }
 
     def value(name: str, nullable: bool, row: Mapping[str, Any]) -> Any:
         return row.get(name, every.get(name, None if nullable else stand_ins.get(name)))

@@ -82,7 +82,7 @@ def test_a_sample_with_a_file_missing_is_wrong(tmp_path):
 def test_more_ranks_than_slots_is_wrong_and_the_mend_names_both_knobs(tmp_path):
     conf = tmp_path / "small.yaml"
     conf.write_text(
-        f"extends: {ROOT / 'conf' / 'tiny.yaml'}\nspark: {{master: 'local[1]'}}\ntraining: {{backend: horovod_spark, ranks: 2}}\n",
+        f"extends: {ROOT / 'conf' / 'obd.yaml'}\nspark: {{master: 'local[1]'}}\ntraining: {{backend: horovod_spark, ranks: 2}}\n",
         encoding="utf-8",
     )
     slots = next(finding for finding in doctor.machine(str(conf)) if finding.thing == "Spark slots")

@@ -1,13 +1,11 @@
-"""Great Expectations, quiet: an ephemeral context whose only files are its Data Docs, and checkpoints on frames that the caller holds."""
+"""Great Expectations, quiet: a context in memory whose only files are its Data Docs, and checkpoints on frames that the caller holds."""
 
 from __future__ import annotations
 
 import logging
 import os
-import warnings
+import shutil
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the package is importe
 import great_expectations as gx
 import pandas as pd
 from great_expectations.core.expectation_validation_result import ExpectationValidationResult
-from great_expectations.data_context import AbstractDataContext
-from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.core.run_identifier import RunIdentifier
+from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
 from great_expectations.expectations.expectation import Expectation
 from pyspark.sql import DataFrame
 
@@ -27,48 +25,44 @@ SITE = "local"
 RESULT_FORMAT = {"result_format": "COMPLETE"}
 
 
-def context(docs_dir: Path) -> AbstractDataContext:
-    """A context that lives in memory; its Data Docs go to `docs_dir`, where those of an earlier run are removed."""
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    made = gx.get_context(mode="ephemeral")
-    made.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
-    for name in list(made.list_data_docs_sites()):
-        made.delete_data_docs_site(name)
-    made.add_data_docs_site(
-        SITE,
-        {
+class Checkpoints:
+    """Checkpoints of one run. Their Data Docs go to `docs_dir`, where those of an earlier run are removed."""
+
+    def __init__(self, docs_dir: Path, run_name: str) -> None:
+        logging.getLogger("great_expectations").setLevel(logging.ERROR)
+        self._docs_dir, self._run = docs_dir, RunIdentifier(run_name=run_name)
+        site = {
             "class_name": "SiteBuilder",
             "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs_dir.resolve())},
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        },
-    )
-    if docs_dir.is_dir():
-        made.clean_data_docs(SITE)
-    return made
+        }
+        config = DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(),
+            data_docs_sites={SITE: site},
+            progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
+            analytics_enabled=False,
+        )
+        self._context = gx.get_context(mode="ephemeral", project_config=config)
+        for part in ("expectations", "validations"):  # GX's own clean_data_docs leaves them
+            shutil.rmtree(docs_dir / part, ignore_errors=True)
 
+    def judge(self, name: str, frame: DataFrame | pd.DataFrame, expectations: Sequence[Expectation]) -> list[ExpectationValidationResult]:
+        """Run a checkpoint named `name` (once a run) on the frame, whose caching is the caller's; GX would cache it and never let go."""
+        sources = self._context.data_sources
+        source = sources.add_pandas(name) if isinstance(frame, pd.DataFrame) else sources.add_spark(name, persist=False)
+        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+        suite = self._context.suites.add(gx.ExpectationSuite(name=name, expectations=list(expectations)))
+        definition = self._context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+        checkpoint = gx.Checkpoint(name=name, validation_definitions=[definition], result_format=RESULT_FORMAT)
+        outcome = self._context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": frame}, run_id=self._run)
+        if isinstance(frame, DataFrame):
+            frame.sparkSession.catalog.dropTempView("tmp_view")  # GX's name for {batch}
+        return [result for validation in outcome.run_results.values() for result in validation.results]
 
-def judge(made: AbstractDataContext, name: str, frame: DataFrame | pd.DataFrame, expectations: Sequence[Expectation]) -> list[ExpectationValidationResult]:
-    """Run a checkpoint named `name` (unique in the context) on the frame. The frame's caching is the caller's."""
-    if isinstance(frame, pd.DataFrame):
-        asset = made.data_sources.add_pandas(name).add_dataframe_asset(name)
-    else:
-        asset = made.data_sources.add_spark(name, persist=False).add_dataframe_asset(name)
-    batch = asset.add_batch_definition_whole_dataframe(name)
-    suite = made.suites.add(gx.ExpectationSuite(name=name, expectations=list(expectations)))
-    definition = made.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
-    checkpoint = made.checkpoints.add(gx.Checkpoint(name=name, validation_definitions=[definition], result_format=RESULT_FORMAT))
-    with redirect_stdout(StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        outcome = checkpoint.run(batch_parameters={"dataframe": frame})
-    return [result for validation in outcome.run_results.values() for result in validation.results]
-
-
-def build_docs(made: AbstractDataContext, docs_dir: Path) -> str:
-    """Write the Data Docs of every checkpoint run so far; the path of their index."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made.build_data_docs([SITE])
-    return str(docs_dir / "index.html")
+    def build_docs(self) -> str:
+        """Write the Data Docs of every checkpoint run so far; the path of their index."""
+        self._context.build_data_docs([SITE])
+        return str(self._docs_dir / "index.html")
 
 
 def exception_message(result: ExpectationValidationResult) -> str:

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from conf.schema import Conf
 from etl.schemas import Table
 from etl.schemas import examples as examples_table
-from validation.checkpoint import build_docs, context, exception_message, judge
+from validation.checkpoint import Checkpoints, exception_message
 from validation.expectations import DayCheck, day_checks, day_expectations, frame_expectations, key_expectation
 from validation.findings import Finding, GateReport, Severity
 
@@ -25,28 +25,28 @@ MEND_SCHEMA = "build_examples with the same configuration; a new head or feature
 
 
 def check_examples(examples: DataFrame, conf: Conf, docs_dir: Path, *, first: date, last: date, mature_to: date) -> GateReport:
-    """Check the days first..last of `examples` and write Data Docs under `docs_dir`; raises nothing, see GateReport.raise_if_failed.
+    """Check the days first..last of `examples` and write Data Docs under `docs_dir`. A failure raises in raise_if_failed only.
 
-    Labels are final on days up to `mature_to` (M), which may lie before `first`. The schema is judged first: where it is not exact, the rows
-    are not read. The rows are read once whole and twice for their key, so give a table that was written, or a frame that is cached: caching here would
-    cost more than it saves (240,000 rows of 45 columns from Delta on 2 busy cores: 6 s without, 18 s with).
+    Labels are final on days up to `mature_to` (M), which may lie before `first`. The schema is judged first: where it is not exact, the
+    rows are not read. They are read once whole and twice for their key, so give a table that was written, or a frame that is cached:
+    caching here costs more than it saves (240,000 rows of 45 columns from Delta on 2 busy cores: 6 s without, 18 s with).
     """
     table = examples_table(conf)
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     what = f"examples of {first} to {last}"
-    made = context(docs_dir)
+    made = Checkpoints(docs_dir, f"{first}_{last}")
     found_types = dict(examples.dtypes)
-    schema = [_schema_finding(result, table, found_types) for result in judge(made, "examples_schema", examples, frame_expectations(table))]
+    schema = [_schema_finding(result, table, found_types) for result in made.judge("examples_schema", examples, frame_expectations(table))]
     if not all(finding.success for finding in schema):
-        return GateReport(what, tuple(schema), build_docs(made, docs_dir))
+        return GateReport(what, tuple(schema), made.build_docs())
     checks = day_checks(conf, mature_to)
     counted = _counted(examples, checks, days)
-    by_day = judge(made, "examples_by_day", counted, day_expectations(checks, days))
-    keys = judge(made, "examples_key", examples, [key_expectation(table)])
+    by_day = made.judge("examples_by_day", counted, day_expectations(checks, days))
+    keys = made.judge("examples_key", examples, [key_expectation(table)])
     by_name = {check.name: check for check in checks}
     found = [_day_finding(result, by_name, counted, examples, conf) for result in by_day]
     found += [_key_finding(result, table) for result in keys]
-    return GateReport(what, (*schema, *found), build_docs(made, docs_dir))
+    return GateReport(what, (*schema, *found), made.build_docs())
 
 
 def _counted(rows: DataFrame, checks: Sequence[DayCheck], days: Sequence[date]) -> pd.DataFrame:
@@ -67,10 +67,11 @@ def _schema_finding(result: ExpectationValidationResult, table: Table, found_typ
     good = bool(result.success)
     knob = "" if good else MEND_SCHEMA
     if check == "columns":
-        missing, foreign = [name for name in needed_types if name not in found_types], [name for name in found_types if name not in needed_types]
-        observed = f"missing: {', '.join(missing) or 'none'}; not expected: {', '.join(foreign) or 'none'}" if missing or foreign else "another order"
-        needed, wrong = f"{len(needed_types)} columns in the order of etl/schemas.py", len(missing) + len(foreign)
-        return Finding(check, column, "critical", good, "as needed" if good else observed, needed, wrong, "columns", knob=knob)
+        missing, foreign = sorted(needed_types.keys() - found_types.keys()), sorted(found_types.keys() - needed_types.keys())
+        names = f"missing: {', '.join(missing) or 'none'}; not expected: {', '.join(foreign) or 'none'}"
+        observed = "as needed" if good else names if missing or foreign else "another order"
+        needed = f"{len(needed_types)} columns in the order of etl/schemas.py"
+        return Finding(check, column, "critical", good, observed, needed, len(missing) + len(foreign), "columns", knob=knob)
     # GX reports a column that is not there as an ordinary failure, with an exception beside it.
     found = found_types.get(column, "no such column")
     why = exception_message(result) if column in found_types else ""
@@ -83,27 +84,29 @@ def _key_finding(result: ExpectationValidationResult, table: Table) -> Finding:
     sample = tuple(sorted(_told(row) for row in repeated)[:SAMPLE])
     count = int(result.result.get("observed_value") or 0)
     why = exception_message(result) or f"{', '.join(table.key)} is the key: an impression counted twice is learned twice"
-    return Finding(check, column, "critical", bool(result.success), f"{count:,} keys more than once", "each key once", count, "keys", sample, why=why)
+    observed = f"{count:,} keys more than once"
+    return Finding(check, column, "critical", bool(result.success), observed, "each key once", count, "keys", sample, why=why)
 
 
 def _day_finding(
     result: ExpectationValidationResult, checks: Mapping[str, DayCheck], counted: pd.DataFrame, rows: DataFrame, conf: Conf
 ) -> Finding:
     name, column = _named(result)
-    failed_to_run = exception_message(result)
+    good, failed_to_run = bool(result.success), exception_message(result)
     if name == "day_in_range":
         foreign = [str(value) for value in result.result.get("partial_unexpected_list") or []]
         observed = f"{', '.join(foreign)} besides" if foreign else "only those"
-        return Finding(name, column, "critical", bool(result.success), observed, "only days of the range", len(foreign), "days", why=failed_to_run)
+        return Finding(name, column, "critical", good, observed, "only days of the range", len(foreign), "days", why=failed_to_run)
     check, numbers = checks[name], counted.set_index("day")[name].dropna()
-    wrong = numbers[~numbers.between(-math.inf if check.low is None else check.low, math.inf if check.high is None else check.high)]
+    low, high = -math.inf if check.low is None else check.low, math.inf if check.high is None else check.high
+    wrong = numbers[~numbers.between(low, high)]
     unexpected, unit = (int(numbers.sum()), "rows") if check.broken else (len(wrong), "days")
     return Finding(
         name,
         column,
         check.severity,
-        bool(result.success),
-        _days_told(numbers if result.success else wrong),
+        good,
+        _days_told(numbers if good else wrong),
         check.needed,
         unexpected,
         unit,
@@ -127,8 +130,8 @@ def _days_told(numbers: pd.Series) -> str:
 def _offending(rows: DataFrame, check: DayCheck) -> tuple[str, ...]:
     """The first few offending rows by key: what one looks up in the logs, and the value that is wrong."""
     shown = list(dict.fromkeys(["impression_id", "source", "shown_at", check.column]))
-    first = rows.where(F.expr(check.broken)).orderBy("impression_id", "shown_at").select(*(F.col(name).cast("string") for name in shown)).limit(SAMPLE)
-    return tuple(_told(row.asDict()) for row in first.collect())
+    first = rows.where(F.expr(check.broken)).orderBy("impression_id", "shown_at").limit(SAMPLE)
+    return tuple(_told(row.asDict()) for row in first.select(*(F.col(name).cast("string") for name in shown)).collect())
 
 
 def _told(row: Mapping[str, Any]) -> str:
@@ -144,11 +147,23 @@ def _named(result: ExpectationValidationResult) -> tuple[str, str]:
 def check_account(account: Sequence[Mapping[str, Any]]) -> tuple[Finding, ...]:
     """No row is lost: rows_in = kept + duplicates + quarantined for each block and day. `account`: rows of etl.sources.account."""
     off = [row for row in account if row["rows_in"] != row["kept"] + row["duplicates"] + row["quarantined"]]
-    sample = tuple(f"{row['block']} {row['day']}: {row['rows_in']} in, {row['kept']} + {row['duplicates']} + {row['quarantined']} out" for row in off[:SAMPLE])
-    observed = f"{len(account) - len(off)} of {len(account)} blocks and days balance"
-    why = "a row that is nowhere is a bug; the landing files hold it still"
-    needed = "rows in = kept + duplicates + quarantined"
-    return (Finding("account_balances", "(row account)", "critical", not off, observed, needed, len(off), "blocks and days", sample, why=why),)
+    return (
+        Finding(
+            "account_balances",
+            "(row account)",
+            "critical",
+            not off,
+            f"{len(account) - len(off)} of {len(account)} blocks and days balance",
+            "rows in = kept + duplicates + quarantined",
+            len(off),
+            "blocks and days",
+            sample=tuple(
+                f"{row['block']} {row['day']}: {row['rows_in']} in, {row['kept']} + {row['duplicates']} + {row['quarantined']} out"
+                for row in off[:SAMPLE]
+            ),
+            why="a row that is nowhere is a bug; the landing files hold it still",
+        ),
+    )
 
 
 def check_quarantine(account: Sequence[Mapping[str, Any]], max_share: float) -> tuple[Finding, ...]:

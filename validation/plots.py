@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 RAW, CALIBRATED = "#d97706", "#2563eb"
 INK = "#010203"  # stands for the page's own text colour, light or dark
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "adtower", "font.size": 8, "axes.linewidth": 0.6}
+STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "adtower", "font.size": 8, "axes.linewidth": 0.6}
 
 
 def reliability_svg(bins: Sequence[Mapping[str, Any]]) -> Markup:
@@ -48,9 +48,8 @@ def _points(axes: Axes, bins: Sequence[Mapping[str, Any]], colour: str, filled: 
     predicted, observed = [row["predicted"] for row in bins], [row["observed"] for row in bins]
     if filled:
         for row in bins:
-            if row["rows"] > 0:
-                low, high = wilson(row["observed"] * row["rows"], row["rows"])
-                axes.plot([row["predicted"]] * 2, [low, high], color=colour, linewidth=0.9, alpha=0.55)
+            low, high = wilson(row["observed"] * row["rows"], row["rows"])
+            axes.plot([row["predicted"]] * 2, [low, high], color=colour, linewidth=0.9, alpha=0.55)
     axes.plot(predicted, observed, "o", color=colour, markersize=3.6, markerfacecolor=colour if filled else "none", markeredgewidth=0.9)
 
 
@@ -77,7 +76,8 @@ def _inline(figure: Figure) -> Markup:
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="[A-Za-z.]+_\d+"', "", svg)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
     svg = re.sub(r'(<svg [^>]*?)width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?)height="[^"]*"', r'\1aria-hidden="true"', svg, count=1)
     return Markup(svg.replace(INK, "currentColor"))

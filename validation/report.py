@@ -1,7 +1,8 @@
 """What a person reads of a night: one self-contained HTML page, readable without scripts or network.
 
-Plain values in, text out. Rows of tables (`account`, `findings`, `metrics`, ...) are mappings with the column names of etl/schemas.py or of the
-function that made them, so that a job hands over what it collected. What a night did not reach is left at its default, and the page says so.
+Plain values in, text out. Rows of tables (`account`, `findings`, `metrics`, ...) are mappings with the column names of etl/schemas.py or
+of the function that made them, so that a job hands over what it collected. What a night did not reach stays at its default, and the page
+says so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from validation.plots import CALIBRATED, RAW, reliability_svg
 
 Row = Mapping[str, Any]
 ALL = "(all)"
+COUNTS = ("rows_in", "kept", "duplicates", "quarantined", "late", "not_due", "other_day")
 NOTHING = "\N{EN DASH}"
 
 
@@ -99,13 +101,14 @@ def render(report: ReportData) -> str:
 
 def _by_block(account: Sequence[Row]) -> list[dict[str, Any]]:
     """The row account summed over days, one line a block, with the days' own lines under `days`."""
-    counts = [name for name in ("rows_in", "kept", "duplicates", "quarantined", "late", "not_due", "other_day") if any(name in row for row in account)]
     blocks: dict[str, dict[str, Any]] = {}
     for row in account:
-        block = blocks.setdefault(str(row["block"]), {"block": row["block"], "source": row["source"], "days": [], **dict.fromkeys(counts, 0)})
+        block = blocks.setdefault(
+            str(row["block"]), {"block": row["block"], "source": row["source"], "days": [], **dict.fromkeys(COUNTS, 0)}
+        )
         block["days"].append(row)
-        for name in counts:
-            block[name] += row.get(name, 0)
+        for name in COUNTS:
+            block[name] += row[name]
     for block in blocks.values():
         block["balances"] = all(row["rows_in"] == row["kept"] + row["duplicates"] + row["quarantined"] for row in block["days"])
     return list(blocks.values())
@@ -115,25 +118,25 @@ def _side_by_side(metrics: Iterable[Row]) -> list[dict[str, Any]]:
     """One line a head, source and tower: the two stages beside each other. `within`: relative 95% half-width of the number of positives."""
     lines: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in metrics:
-        key = (str(row["head"]), str(row["source"]), str(row["tower"]))
-        positives = row["positives"] or 0
+        head, source, tower, positives = str(row["head"]), str(row["source"]), str(row["tower"]), row["positives"] or 0
         within = 1.96 / math.sqrt(positives) if positives else None
-        line = lines.setdefault(key, {**dict(zip(("head", "source", "tower"), key, strict=True)), "rows": row["rows"], "positives": positives, "within": within})
-        line[row["stage"]] = row
+        fixed = {"head": head, "source": source, "tower": tower, "rows": row["rows"], "positives": positives, "within": within}
+        lines.setdefault((head, source, tower), fixed)[row["stage"]] = row
     heads = list(dict.fromkeys(head for head, _, _ in lines))
     return sorted(lines.values(), key=lambda line: (heads.index(line["head"]), line["source"] != ALL, line["source"], line["tower"]))
 
 
-def _diagrams(reliability: Sequence[Row]) -> list[dict[str, Any]]:
-    """One figure a head and tower, with the rows and positives of its bins."""
+def _diagrams(reliability: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
+    """Head -> one figure a tower, with the rows and positives of its bins."""
     cells: dict[tuple[str, str], list[Row]] = {}
-    for row in reliability:
+    for row in (row for row in reliability if row["rows"]):
         cells.setdefault((str(row["head"]), str(row["tower"])), []).append(row)
-    figures = []
+    figures: dict[str, list[dict[str, Any]]] = {}
     for (head, tower), bins in cells.items():
         counted = [row for row in bins if row["stage"] == bins[0]["stage"]]
         rows, positives = sum(row["rows"] for row in counted), sum(row["rows"] * row["observed"] for row in counted)
-        figures.append({"head": head, "tower": tower, "rows": rows, "positives": round(positives), "svg": reliability_svg(bins)})
+        figure = {"tower": tower, "rows": rows, "positives": round(positives), "svg": reliability_svg(bins)}
+        figures.setdefault(head, []).append(figure)
     return figures
 
 

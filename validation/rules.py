@@ -1,9 +1,9 @@
 """Row rules, written once: what splits the quarantine from the kept rows, and what the gate expects of `examples`.
 
-A rule's name is the reason an operator reads in `quarantine.reasons`. Conditions are Spark SQL over the canonical columns of etl/schemas.py.
-A condition that is null counts as broken. Each rule asks one thing: a missing clock breaks `shown_at_present` and not also
-`received_after_shown`, so that the reasons of a row say what to mend. Numbers of features are no rules: NaN and infinities
-become "missing" in encoding.
+A rule's name is the reason an operator reads in `quarantine.reasons`. Conditions are Spark SQL over the canonical columns of
+etl/schemas.py; one that is null counts as broken. Each rule asks one thing: a missing clock breaks `shown_at_present` and not also
+`received_after_shown`, so that the reasons of a row say what to mend. Numbers of features are no rules: NaN and infinities become
+"missing" in encoding.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -41,7 +42,7 @@ def test_a_configuration_is_frozen() -> None:
         ({"name": "a b"}, "name"),
     ],
 )
-def test_a_contradiction_names_the_knob(over: dict[str, object], message: str) -> None:
+def test_a_contradiction_names_the_knob(over: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfError, match=message):
         small_conf(**over)
 

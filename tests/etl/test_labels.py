@@ -37,7 +37,7 @@ def test_a_click_counts_only_inside_the_window_and_once(spark: SparkSession) -> 
 
 
 def test_a_good_click_needs_dwell_and_is_zero_without_a_click(spark: SparkSession) -> None:
-    cases = [  # impression_id, dwell of its click in ms, (click, good_click)
+    cases: list[tuple[str, list[int | None], tuple[int, int]]] = [  # impression_id, dwell of its click in ms, (click, good_click)
         ("no click", [], (0, 0)),
         ("29.999 s", [29_999], (1, 0)),
         ("30 s", [30_000], (1, 1)),

@@ -12,7 +12,13 @@ import pytest
 from etl.lock import LockHeld, night_lock
 
 DAY = date(2026, 5, 10)
-HOLD = "import sys,datetime,time; from etl.lock import night_lock\nwith night_lock(sys.argv[1], datetime.date(2026,5,10), 'first'):\n    print('held', flush=True); time.sleep(60)"
+HOLD = """
+import datetime, sys, time
+from etl.lock import night_lock
+with night_lock(sys.argv[1], datetime.date(2026, 5, 10), "first"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_a_second_run_of_a_night_is_told_who_holds_it_and_a_killed_holder_holds_nothing(tmp_path: Path) -> None:

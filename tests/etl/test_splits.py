@@ -16,7 +16,12 @@ def test_the_demo_nights_train_calibrate_hold_out_and_score_on_their_days() -> N
     # windows up to 24 h and two days of lateness: M is three days back
     for night, train_to, calibrate, held_out, scored in [(15, 10, 11, 12, 16), (16, 11, 12, 13, 17)]:
         found = Night.of(day(night), small_conf())
-        assert (found.train_to, found.calibrate_to, found.held_out, found.scored) == (day(train_to), day(calibrate), day(held_out), day(scored))
+        assert (found.train_to, found.calibrate_to, found.held_out, found.scored) == (
+            day(train_to),
+            day(calibrate),
+            day(held_out),
+            day(scored),
+        )
         assert found.as_of == start_of(day(night + 1))
 
 

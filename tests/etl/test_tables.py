@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -56,12 +57,16 @@ def test_a_table_that_lags_behind_the_configuration_is_refused(spark: SparkSessi
     create_table(spark, conf.workdir, schemas.impressions(conf))
     context = {"column": "format", "family": "context", "type": "hashed", "buckets": 5}
     wider = small_conf(conf.workdir, template={"features": [context]})
-    with pytest.raises(TableError, match="impressions .* missing \\['format string'\\]"):
+    with pytest.raises(TableError, match=r"impressions .* missing \['format string'\]"):
         create_table(spark, conf.workdir, schemas.impressions(wider))
 
 
 def test_the_content_hash_sees_values_and_counts_but_neither_order_nor_files(spark: SparkSession) -> None:
-    given = [{"impression_id": "a", "user_id": "u"}, {"impression_id": "b", "ad_id": "x"}, {"impression_id": "c", "acted_at": at("11:00")}]
+    given: list[dict[str, Any]] = [
+        {"impression_id": "a", "user_id": "u"},
+        {"impression_id": "b", "ad_id": "x"},
+        {"impression_id": "c", "acted_at": at("11:00")},
+    ]
 
     def hashed(some: list[dict], parts: int = 1) -> str:
         return content_hashes(rows(spark, ENGAGEMENTS, some).repartition(parts), ENGAGEMENTS)[DAY.isoformat()]
@@ -78,7 +83,9 @@ def test_the_content_hash_sees_values_and_counts_but_neither_order_nor_files(spa
 
 def test_lineage_columns_do_not_change_the_hash(spark: SparkSession) -> None:
     one, other = (
-        content_hashes(rows(spark, schemas.QUARANTINE, [{"table_name": "t", "block": "b", "reasons": ["r"], "run_id": run}]), schemas.QUARANTINE)
+        content_hashes(
+            rows(spark, schemas.QUARANTINE, [{"table_name": "t", "block": "b", "reasons": ["r"], "run_id": run}]), schemas.QUARANTINE
+        )
         for run in ("one", "other")
     )
     assert one == other

@@ -34,19 +34,20 @@ HEADS = {
 }
 TOWERS = ["shopping", "standard", "video"]
 SMALL = ModelConf(embedding_width=4, bottom_widths=(16, 8), tower_widths=(8, 4))
-TRAINING = Training(backend="single", ranks=1, batch_size=64, embedding_learning_rate=0.05)
+# Steps large enough for small layers to learn in a hundred of them.
+TRAINING = Training(backend="single", ranks=1, batch_size=64, learning_rate=0.01, embedding_learning_rate=0.05)
 
 
 def example_columns(rows: int, seed: int = 1) -> dict[str, np.ndarray]:
     """Encoded columns of that many examples, with labels and weight.
 
-    Truth: logit(click) = 2 * age - 1 where the device is a phone (id 2), -2 * age - 1 where not; good_click follows spend; save is a coin
+    Truth: logit(click) = 3 * age - 1 where the device is a phone (id 2), age - 1 where not; good_click follows spend; save is a coin
     with 5%. 10% of ages are missing; save does not apply to video.
     """
     draw = np.random.default_rng(seed)
     device, tower = draw.integers(2, 4, rows), draw.choice(3, rows, p=[0.3, 0.6, 0.1])
     age, spend, gone = draw.normal(size=rows), draw.lognormal(size=rows), draw.random(rows) < 0.1
-    click = draw.random(rows) < 1 / (1 + np.exp(-(np.where(device == 2, 2, -2) * np.where(gone, 0, age) - 1)))
+    click = draw.random(rows) < 1 / (1 + np.exp(-(np.where(device == 2, 3, 1) * np.where(gone, 0, age) - 1)))
     good = click & (draw.random(rows) < np.where(spend > 1, 0.7, 0.2))
     return {
         "age": np.where(gone, 0, age).astype(np.float32),

@@ -29,21 +29,39 @@ def made_up_night(**changed: Any) -> ReportData:
             {"stage": "train", "status": "skipped", "seconds": 0.1, "message": "inputs, configuration and code are unchanged"},
             {"stage": "score", "status": "done", "seconds": 135.0, "message": "60,000 rows scored"},
         ],
-        "account": [account_row(block, day) for block in ("standard_impressions", "video_engagements") for day in ("2026-05-15", "2026-05-16")],
+        "account": [
+            account_row(block, day) for block in ("standard_impressions", "video_engagements") for day in ("2026-05-15", "2026-05-16")
+        ],
         "findings": [
             asdict(finding())
-            | {"expectation": "missing_age", "column": "age", "severity": "warning", "success": False, "observed": "0.93 on 2026-05-14", "unit": "days", "unexpected": 1},
+            | {
+                "expectation": "missing_age",
+                "column": "age",
+                "severity": "warning",
+                "success": False,
+                "observed": "0.93 on 2026-05-14",
+                "unit": "days",
+                "unexpected": 1,
+            },
             asdict(finding()),
             asdict(Finding("columns", "(all)", "critical", True, "as needed", "19 columns in the order of etl/schemas.py", 0, "columns")),
         ],
         "docs": "data_docs/index.html",
-        "training": Training("9b1d4c", "77aa01", "2026-05-11", "2026-05-11", 60_012, 12.4, 4_840, 2, {"click": 0.1412, "good_click": 0.5713, "save": 0.0488}),
+        "training": Training(
+            "9b1d4c", "77aa01", "2026-05-11", "2026-05-11", 60_012, 12.4, 4_840, 2, {"click": 0.1412, "good_click": 0.5713, "save": 0.0488}
+        ),
         "fit_days": "2026-05-12 to 2026-05-12",
         "calibrator": {head: {tower: cell(head, tower) for tower in TOWERS} for head in HEADS},
         "min_positives": 200,
         "metrics": [row for head in HEADS for row in metric_rows(head)],
         "reliability": [row for head in HEADS for tower in TOWERS for row in bins(head, tower)],
-        "scores": Scores("2026-05-17", "work/tables/scores", {"standard": 36_000, "shopping": 18_000, "video": 6_000}, {"click": 0.0312, "save": 0.00042}, (-0.0121, 0.3344)),
+        "scores": Scores(
+            "2026-05-17",
+            "work/tables/scores",
+            {"standard": 36_000, "shopping": 18_000, "video": 6_000},
+            {"click": 0.0312, "save": 0.00042},
+            (-0.0121, 0.3344),
+        ),
     }
     return ReportData(**{**given, **changed})
 
@@ -68,7 +86,14 @@ def account_row(block: str, day: str, **changed: int) -> dict[str, Any]:
 
 def cell(head: str, tower: str) -> dict[str, Any]:
     if head == "save" and tower == "video":
-        return {"method": "identity", "b0": 0.0, "b1": 0.0, "positives": 23, "rows": 6_001, "reason": "23 positives, fewer than calibration.min_positives 200"}
+        return {
+            "method": "identity",
+            "b0": 0.0,
+            "b1": 0.0,
+            "positives": 23,
+            "rows": 6_001,
+            "reason": "23 positives, fewer than calibration.min_positives 200",
+        }
     return {"method": "platt", "b0": -0.081, "b1": 0.034, "positives": 1_204, "rows": 36_021, "reason": "enough positives"}
 
 
@@ -79,7 +104,9 @@ def metric_rows(head: str) -> list[dict[str, Any]]:
         few = head == "save" and "video" in (source, tower)
         for stage, ratio, ne in (("raw", 1.182, 0.861), ("calibrated", 1.013, 0.853)):
             fixed = {"head": head, "source": source, "tower": tower, "stage": stage, "rows": 6_001 if few else 36_021}
-            rows.append({**fixed, "positives": 21 if few else 1_204, "ratio": ratio, "ne": ne, "auc": None if few else 0.7412, "ece": 0.0031})
+            rows.append(
+                {**fixed, "positives": 21 if few else 1_204, "ratio": ratio, "ne": ne, "auc": None if few else 0.7412, "ece": 0.0031}
+            )
     return rows
 
 
@@ -90,5 +117,7 @@ def bins(head: str, tower: str) -> list[dict[str, Any]]:
     for number in range(15):
         observed = level * (number + 1) * (1.15 if number % 2 else 0.9)
         for stage, predicted in (("raw", level * (number + 1) * 1.2), ("calibrated", level * (number + 1))):
-            rows.append({"head": head, "tower": tower, "stage": stage, "bin": number, "rows": 2_400, "predicted": predicted, "observed": observed})
+            rows.append(
+                {"head": head, "tower": tower, "stage": stage, "bin": number, "rows": 2_400, "predicted": predicted, "observed": observed}
+            )
     return rows

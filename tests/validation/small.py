@@ -21,7 +21,13 @@ def small_conf(**gate: float) -> Conf:
             "name": "small",
             "workdir": "work",
             "sources": {
-                "logs": {"kind": "impressions", "source": "standard", "files": "{landing}/*.parquet", "format": "parquet", "columns": {"impression_id": "id"}}
+                "logs": {
+                    "kind": "impressions",
+                    "source": "standard",
+                    "files": "{landing}/*.parquet",
+                    "format": "parquet",
+                    "columns": {"impression_id": "id"},
+                }
             },
             "heads": {
                 "click": {"action": "click"},

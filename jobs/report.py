@@ -1,0 +1,122 @@
+"""One HTML page a night: status, row account, gate, metrics, diagrams, scores. A stage of jobs/nightly.py; a failed night has one too."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from etl import schemas
+from etl.schemas import CALIBRATION_DAILY, METRICS, Table
+from etl.splits import ONE_DAY
+from etl.tables import read_days, table_path
+from jobs.common import Outcome, Run, Stage
+from validation.report import ReportData, Scores, Training, render
+
+
+def work(run: Run) -> Outcome:
+    path = write_report(run, "done", "good")
+    return Outcome((), {}, str(path))
+
+
+def write_report(run: Run, status: str, level: Any) -> Path:
+    """Write `report.html` whole or not at all, and return its path."""
+    path = run.run_dir / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(render(data_of(run, status, level)), encoding="utf-8")
+    os.replace(scratch, path)
+    return path
+
+
+def data_of(run: Run, status: str, level: Any) -> ReportData:
+    """What the ledger and the tables hold of this night; a stage that was not reached leaves its part empty."""
+    conf, night, gate, made = run.conf, run.night, run.counts_of("gate"), run.counts_of("train")
+    findings = gate.get("findings", [])
+    if level == "good" and any(not finding["success"] for finding in findings):
+        level, status = "warning", f"{status}, with warnings of the gate"
+    fitted = calibrator_of(run)
+    metrics = night_rows(run, METRICS)
+    fit_from = date.fromisoformat(made["trained_to"]) + ONE_DAY if made else None
+    return ReportData(
+        name=conf.name,
+        status=status,
+        level=level,
+        simulated=conf.simulation is not None,
+        run_id=run.run_id,
+        day=night.day.isoformat(),
+        as_of=f"{night.as_of:%Y-%m-%d %H:%M}",
+        held_out=night.held_out.isoformat(),
+        notes=[
+            *notes_of(fitted, metrics, conf.calibration.min_positives),
+            *(row["message"] for row in run.records if row["status"] == "skipped" and not made),
+        ],
+        stages=run.records,
+        account=run.counts_of("ingest").get("account", []),
+        findings=findings,
+        docs=os.path.relpath(gate["docs"], run.run_dir) if gate.get("docs") else None,
+        training=training_of(made) if made else None,
+        fit_days=f"{fit_from} to {night.calibrate_to}" if fit_from else "",
+        calibrator=fitted,
+        min_positives=conf.calibration.min_positives,
+        metrics=metrics,
+        reliability=night_rows(run, CALIBRATION_DAILY),
+        scores=scores_of(run),
+    )
+
+
+def training_of(made: dict[str, Any]) -> Training:
+    names = ("model", "parent", "trained_from", "trained_to", "rows", "seconds", "rows_per_second", "ranks", "epochs")
+    return Training(**{name: made[name] for name in names}, loss={head: loss for head, loss in made["loss"].items() if loss is not None})
+
+
+def calibrator_of(run: Run) -> dict[str, dict[str, Any]]:
+    file = run.counts_of("calibrate").get("calibrator")
+    return json.loads((Path(run.conf.workdir) / file).read_text(encoding="utf-8"))["cells"] if file else {}
+
+
+def night_rows(run: Run, table: Table) -> list[dict[str, Any]]:
+    day = run.night.day
+    return [row.asDict() for row in read_days(run.spark, run.conf.workdir, table, day, day).collect()]
+
+
+def notes_of(calibrator: dict[str, dict[str, Any]], metrics: list[dict[str, Any]], needed: int) -> list[str]:
+    """What a reader must know before a number: how few positives there are, and where nothing was calibrated."""
+    notes = []
+    for head, cells in calibrator.items():
+        left = {tower: cell["positives"] for tower, cell in cells.items() if cell["method"] == "identity"}
+        if left:
+            told = ", ".join(f"{tower} has {positives:,}" for tower, positives in left.items())
+            notes.append(f"The calibrator of {head} is the identity where its fit rows hold fewer than {needed} positives: {told}.")
+    for row in metrics:
+        if row["stage"] == "raw" and row["source"] == row["tower"] == "(all)" and row["positives"] < needed:
+            within = f", so a ratio is uncertain by {1.96 / row['positives'] ** 0.5:.0%}" if row["positives"] else ""
+            notes.append(f"The held-out day has only {row['positives']:,} positives of {row['head']} in {row['rows']:,} rows{within}.")
+    return notes
+
+
+def scores_of(run: Run) -> Scores | None:
+    if not run.counts_of("score"):
+        return None
+    conf, day = run.conf, run.night.scored
+    table = schemas.scores(conf)
+    heads = [F.avg(f"p_{head}").alias(head) for head in conf.heads]
+    rows = read_days(run.spark, conf.workdir, table, day, day)
+    found = (
+        rows.groupBy("source")
+        .agg(F.count(F.lit(1)).alias("rows"), F.min("utility").alias("low"), F.max("utility").alias("high"), *heads)
+        .collect()
+    )
+    total = sum(row["rows"] for row in found)
+    mean_p = {head: sum(row[head] * row["rows"] for row in found) / total for head in conf.heads}
+    utility = (min(row["low"] for row in found), max(row["high"] for row in found))
+    by_source = {row["source"]: row["rows"] for row in sorted(found, key=lambda row: row["source"])}
+    return Scores(day.isoformat(), table_path(conf.workdir, table.name), by_source, mean_p, utility)
+
+
+# The page says how this run went, so it is written anew by every run.
+STAGE = Stage(name="report", packages=("etl", "validation"), reads=lambda conf: [], inputs=lambda run: {"run": run.run_id}, work=work)

@@ -1,0 +1,157 @@
+"""What the model is given for each value, by type of feature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyspark.sql import Row, SparkSession
+
+from conf.template import Template
+from etl.encoding import EncodingError, encoded, encoded_columns
+
+BUCKETS = 100_000_000
+# xxhash64(value, 'user_id') of Spark 4.0.5. The xxhash library gives the same: XXH64 of the value's UTF-8 bytes with seed 42, then of the
+# name's with that as seed. An id is 1 + hash mod buckets: if one of these moves, every stored model reads other embeddings.
+GOLDEN_HASHES = [
+    ("", 4696813011270908910),
+    (" ", -5474346738868502564),
+    ("0", 3042861215736727776),
+    ("1", -3150007014427103210),
+    ("-1", -6965457372713908007),
+    ("3.0", -785976944993318598),
+    ("true", -3876410439640807074),
+    ("null", 3372281113849993082),
+    ("NaN", 5101377293057295626),
+    ("a", 8666425963656187604),
+    ("A", -4076282621817606292),
+    ("a\tb", -3925632266847381151),
+    ("u-000001", -6408926160848817597),
+    ("u-000002", -8463548005532686608),
+    ("ad_17", 6807222808264559093),
+    ("0123456789abcdef0123456789abcdef", -8349327606045517984),
+    ("0123456789abcdef0123456789abcdef!", 6358933222268290389),
+    ("M\u00fcnchen", 1586540943502426251),
+    ("Mu\u0308nchen", -5597314380799772827),  # the same word decomposed: other bytes, another value
+    ("\u6771\u4eac", 2287353867840475079),
+    ("\u03a9\u03bc\u03ad\u03b3\u03b1", 1472806944680741474),
+    ("\U0001f642", 8199563257616638125),
+]
+
+
+def template(*features: dict[str, Any]) -> Template:
+    return Template.model_validate({"features": [{"family": "context", **feature} for feature in features]})
+
+
+def hashed(column: str, buckets: int = BUCKETS) -> dict[str, Any]:
+    return {"column": column, "type": "hashed", "buckets": buckets}
+
+
+def encode(spark: SparkSession, wanted: Template, schema: str, values: list[tuple], towers: tuple[str, ...] = ("feed",)) -> list[Row]:
+    """Encodings of one row for each of `values`, in their order; `tower` is feed."""
+    frame = spark.createDataFrame([(place, "feed", *row) for place, row in enumerate(values)], f"place INT, tower STRING, {schema}")
+    return sorted(encoded(frame, wanted, towers, keep=("place",)).collect(), key=lambda row: row["place"])
+
+
+def test_hashes_are_the_golden_ones(spark: SparkSession) -> None:
+    found = encode(spark, template(hashed("user_id")), "user_id STRING", [(value,) for value, _ in GOLDEN_HASHES])
+    assert [row["user_id"] for row in found] == [1 + hash_ % BUCKETS for _, hash_ in GOLDEN_HASHES]
+
+
+def test_a_missing_hashed_value_is_id_0_and_an_empty_string_is_a_value(spark: SparkSession) -> None:
+    missing, empty = encode(spark, template(hashed("user_id", 3)), "user_id STRING", [(None,), ("",)])
+    assert (missing["user_id"], empty["user_id"]) == (0, 1 + 4696813011270908910 % 3)
+
+
+def test_a_number_is_hashed_as_its_text(spark: SparkSession) -> None:
+    wanted = template(hashed("user_id"))
+    (row,) = encode(spark, wanted, "user_id BIGINT", [(1,)])
+    assert row["user_id"] == 1 + dict(GOLDEN_HASHES)["1"] % BUCKETS
+
+
+def test_one_value_in_two_features_has_two_hashes(spark: SparkSession) -> None:
+    (row,) = encode(spark, template(hashed("city"), hashed("home")), "city STRING, home STRING", [("Ulm", "Ulm")])
+    assert row["city"] != row["home"]
+
+
+def test_a_continuous_value_that_is_no_finite_number_is_missing(spark: SparkSession) -> None:
+    cases = [  # value, (encoded, missing)
+        (2.5, (2.5, 0)),
+        (0.0, (0.0, 0)),
+        (-1e30, (pytest.approx(-1e30), 0)),
+        (None, (0.0, 1)),
+        (float("nan"), (0.0, 1)),
+        (float("inf"), (0.0, 1)),
+        (float("-inf"), (0.0, 1)),
+        (1e300, (0.0, 1)),  # beyond float32
+    ]
+    found = encode(spark, template({"column": "age", "type": "continuous"}), "age DOUBLE", [(value,) for value, _ in cases])
+    assert [(row["age"], row["age__missing"]) for row in found] == [wanted for _, wanted in cases]
+
+
+def test_a_one_hot_value_is_its_place_in_the_vocabulary_after_missing_and_unseen(spark: SparkSession) -> None:
+    wanted = template({"column": "device", "type": "one_hot", "vocabulary": ["phone", "desktop"]})
+    cases = [("phone", 2), ("desktop", 3), ("fridge", 1), ("Phone", 1), ("", 1), (None, 0)]
+    found = encode(spark, wanted, "device STRING", [(value,) for value, _ in cases])
+    assert [row["device"] for row in found] == [id_ for _, id_ in cases]
+
+
+def test_a_vector_that_is_not_whole_is_missing_as_a_whole(spark: SparkSession) -> None:
+    cases = [  # vector, (encoded, missing)
+        ([0.5, -2.0], (0.5, -2.0, 0)),
+        ([0.0, 0.0], (0.0, 0.0, 0)),
+        (None, (0.0, 0.0, 1)),
+        ([], (0.0, 0.0, 1)),
+        ([1.0], (0.0, 0.0, 1)),
+        ([1.0, 2.0, 3.0], (0.0, 0.0, 1)),
+        ([1.0, None], (0.0, 0.0, 1)),
+        ([float("nan"), 1.0], (0.0, 0.0, 1)),
+        ([1.0, float("inf")], (0.0, 0.0, 1)),
+    ]
+    found = encode(spark, template({"column": "look", "type": "dense", "width": 2}), "look ARRAY<FLOAT>", [(value,) for value, _ in cases])
+    assert [(row["look__0"], row["look__1"], row["look__missing"]) for row in found] == [wanted for _, wanted in cases]
+
+
+def test_a_tower_is_its_place_in_the_list_and_minus_1_outside_it(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([("feed", "Ulm"), ("video", "Ulm"), ("radio", "Ulm")], "tower STRING, city STRING")
+    wanted = template(hashed("city"))
+    assert [row["tower"] for row in encoded(frame, wanted, ["feed", "video"]).collect()] == [0, 1, -1]
+    assert [row["tower"] for row in encoded(frame, wanted, []).collect()] == [-1, -1, -1]
+
+
+def test_columns_are_float_int_and_tinyint_and_never_null(spark: SparkSession) -> None:
+    wanted = template(
+        {"column": "age", "type": "continuous"},
+        hashed("city"),
+        {"column": "device", "type": "one_hot", "vocabulary": ["phone"]},
+        {"column": "look", "type": "dense", "width": 2},
+    )
+    frame = spark.createDataFrame([], "age DOUBLE, city STRING, device STRING, look ARRAY<FLOAT>, tower STRING")
+    fields = encoded(frame, wanted, ["feed"]).schema
+    assert [(field.name, field.dataType.simpleString(), field.nullable) for field in fields] == [
+        ("age", "float", False),
+        ("age__missing", "tinyint", False),
+        ("city", "int", False),
+        ("device", "int", False),
+        ("look__0", "float", False),
+        ("look__1", "float", False),
+        ("look__missing", "tinyint", False),
+        ("tower", "int", False),
+    ]
+    assert fields.names == encoded_columns(wanted)
+
+
+def test_only_a_serving_column_may_be_absent_and_then_it_is_missing(spark: SparkSession) -> None:
+    position = {"column": "position", "family": "serving", "type": "continuous"}
+    (row,) = encode(spark, template(hashed("city"), position), "city STRING", [("Ulm",)])
+    assert (row["position"], row["position__missing"]) == (0.0, 1)
+    with pytest.raises(EncodingError, match=r"lack \['city'\].*present: \['place', 'tower', 'town'\]"):
+        encode(spark, template(hashed("city"), position), "town STRING", [("Ulm",)])
+
+
+def test_a_name_stands_for_one_column_only(spark: SparkSession) -> None:
+    with pytest.raises(EncodingError, match=r"tower.*twice"):
+        encoded_columns(template(hashed("tower")))
+    frame = spark.createDataFrame([("Ulm", "feed")], "city STRING, tower STRING")
+    with pytest.raises(EncodingError, match=r"\['tower'\] are kept and encoded"):
+        encoded(frame, template(hashed("city")), ["feed"], keep=("tower",))

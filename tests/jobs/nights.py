@@ -1,0 +1,69 @@
+"""Nights on simulated logs in working folders of their own, run as an operator runs them: one command, one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import yaml
+from pyspark.sql import SparkSession
+
+from conf.load import load
+from conf.schema import Conf
+from etl.schemas import all_tables
+from etl.tables import content_hashes, read
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A configuration file whose tables lie in a folder of its own."""
+
+    conf_file: Path
+
+    @property
+    def conf(self) -> Conf:
+        return load(self.conf_file)
+
+    @property
+    def workdir(self) -> Path:
+        return Path(self.conf.workdir)
+
+    def run(self, job: str, *options: str, kill_at: str | None = None) -> tuple[int, str]:
+        """Exit code and stderr of a job; with `kill_at`, kill -9 its whole process group once a line of stderr holds that text."""
+        command = [sys.executable, f"jobs/{job}.py", "--conf-file", str(self.conf_file), *options]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if kill_at and kill_at in line:
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        process.stderr.close()
+        return process.wait(), "".join(lines)
+
+    def hashes(self, spark: SparkSession, *without: str) -> dict[str, dict[str, str]]:
+        """Table -> day -> content hash, for every table but `without`."""
+        tables = (table for table in all_tables(self.conf).values() if table.name not in without)
+        return {table.name: content_hashes(read(spark, self.workdir, table), table) for table in tables}
+
+
+def place(folder: Path, base: str, landing: Path | None = None) -> Place:
+    """`base` (such as tiny) with its tables, and unless given its landing folder, below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    over = {"extends": str(ROOT / "conf" / f"{base}.yaml"), "workdir": str(folder), "landing": str(landing or folder / "landing")}
+    file = folder / "conf.yaml"
+    file.write_text(yaml.safe_dump(over), encoding="utf-8")
+    return Place(file)
+
+
+def day(number: int) -> str:
+    """Day of the simulated logs, counted from 1."""
+    return date(2026, 5, number).isoformat()

@@ -1,0 +1,24 @@
+"""A small model with random weights, and rows for it."""
+
+from __future__ import annotations
+
+import torch
+
+from models.columns import Columns
+from models.engagement import EngagementModel
+from models.representation import Features
+from tests.models.snapshots import HEADS, SMALL, TEMPLATE, TOWERS, example_columns
+
+STATISTICS = {"age": {"low": -2.0, "high": 2.0, "mean": 0.5, "std": 2.0}, "spend": {"low": 0.0, "high": 3.0, "mean": 1.0, "std": 0.5}}
+BASE = torch.tensor([[-1.0, 0.0, -3.0], [-2.0, 0.5, -4.0], [-3.0, 1.0, -5.0], [-1.5, 0.2, -3.5]])  # [T + 1, H]
+
+
+def small_model() -> EngagementModel:
+    torch.manual_seed(1)
+    return EngagementModel(TEMPLATE, HEADS, TOWERS, SMALL, STATISTICS, BASE)
+
+
+def features(rows: int = 40, tower: int | None = None) -> Features:
+    """Example rows, all of one tower where given."""
+    found = Features.of(Columns(TEMPLATE, len(TOWERS)).arrays(example_columns(rows)))
+    return found if tower is None else found._replace(tower_B=torch.full((rows,), tower))

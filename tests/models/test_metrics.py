@@ -1,0 +1,96 @@
+"""Metrics of bins, held to hand arithmetic and to scikit-learn."""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss as sklearn_log_loss
+from sklearn.metrics import roc_auc_score
+
+from models.metrics import Bins, auc, ece_equal_mass, expected_auc, log_loss, normalized_entropy, predicted, ratio, reliability, sigmoid
+
+
+def random_rows(count: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log-odds with many ties, labels, weights."""
+    draw = np.random.default_rng(3)
+    log_odds = draw.normal(-1, 1, count).round(1)
+    return log_odds, (draw.random(count) < sigmoid(log_odds)).astype(float), draw.random(count) + 0.5
+
+
+def test_an_auc_by_hand():
+    # positives at 1 and 3, negatives at 0, 1 and 2: 3 above 0, 1, 2; 1 above 0, half above 1: 4.5 of 6 pairs
+    bins = Bins.of(np.array([1.0, 3.0, 0.0, 1.0, 2.0]), np.ones(5), np.array([1.0, 1.0, 0.0, 0.0, 0.0]))
+    assert auc(bins) == pytest.approx(4.5 / 6)
+
+
+def test_auc_and_log_loss_are_those_of_scikit_learn():
+    log_odds, labels, weight = random_rows()
+    bins = Bins.of(log_odds, weight, weight * labels)
+    assert auc(bins) == pytest.approx(roc_auc_score(labels, log_odds, sample_weight=weight), abs=1e-12)
+    assert log_loss(bins) == pytest.approx(sklearn_log_loss(labels, sigmoid(log_odds), sample_weight=weight), abs=1e-12)
+
+
+def test_normalized_entropy_of_the_base_rate_is_one():
+    bins = Bins.of(np.full(4, log(1 / 3)), np.ones(4), np.array([1.0, 0.0, 0.0, 0.0]))
+    assert normalized_entropy(bins) == pytest.approx(1.0)
+
+
+def test_ratio_is_predicted_over_observed():
+    bins = Bins.of(np.array([0.0, log(3)]), np.array([4.0, 4.0]), np.array([1.0, 3.0]))
+    assert predicted(bins) == pytest.approx(4 * 0.5 + 4 * 0.75)
+    assert ratio(bins) == pytest.approx(5 / 4)
+
+
+def test_the_calibration_error_by_hand():
+    # Two groups of 10 rows: predicted .5 and observed .3; predicted .75 and observed .9.
+    bins = Bins.of(np.array([0.0, log(3)]), np.array([10.0, 10.0]), np.array([3.0, 9.0]))
+    diagram = reliability(bins, groups=2)
+    assert diagram.rows.tolist() == [10, 10]
+    assert diagram.predicted.tolist() == pytest.approx([0.5, 0.75])
+    assert diagram.observed.tolist() == pytest.approx([0.3, 0.9])
+    assert ece_equal_mass(bins, groups=2) == pytest.approx((0.2 + 0.15) / 2)
+    assert ece_equal_mass(bins, groups=1) == pytest.approx(abs(0.625 - 0.6))
+
+
+def test_groups_hold_about_equally_many_rows_and_never_split_ties():
+    log_odds, labels, weight = random_rows(10_000)
+    diagram = reliability(Bins.of(log_odds, weight, weight * labels), groups=10)
+    assert diagram.rows.sum() == pytest.approx(weight.sum())
+    assert diagram.rows.max() < 2 * weight.sum() / 10
+    tied = reliability(Bins.of(np.zeros(100), np.ones(100), np.ones(100)), groups=10)
+    assert len(tied.rows) <= 10
+    assert (np.diff(diagram.predicted) > 0).all()
+
+
+def test_what_is_not_defined_is_none():
+    cases = [  # rows, positives, auc, ne, ratio
+        ("no rows", [], [], None),
+        ("no positives", [5.0], [0.0], None),
+        ("no negatives", [5.0], [5.0], 0.5),
+    ]
+    for name, rows, positives, expected_ratio in cases:
+        bins = Bins.of(np.zeros(len(rows)), np.array(rows), np.array(positives))
+        assert (auc(bins), normalized_entropy(bins), ratio(bins)) == (None, None, expected_ratio), name
+
+
+def test_bins_merge_into_the_bins_of_all_rows():
+    log_odds, labels, weight = random_rows()
+    whole = Bins.of(log_odds, weight, weight * labels)
+    parts = Bins.merged(*(Bins.of(log_odds[i::3], weight[i::3], (weight * labels)[i::3]) for i in range(3)))
+    for metric in (auc, log_loss, normalized_entropy, ratio):
+        assert metric(parts) == pytest.approx(metric(whole), abs=1e-12)
+
+
+def test_the_expected_auc_is_the_mean_auc_over_drawn_labels():
+    draw = np.random.default_rng(5)
+    truth = draw.uniform(0.05, 0.6, 2000)
+    score = truth + draw.normal(0, 0.1, 2000)
+    drawn = [roc_auc_score(draw.random(2000) < truth, score) for _ in range(50)]
+    assert expected_auc(score, truth) == pytest.approx(np.mean(drawn), abs=0.005)
+
+
+def test_a_sigmoid_does_not_overflow():
+    with np.errstate(all="raise", under="ignore"):
+        assert sigmoid(np.array([-800.0, 0.0, 800.0])).tolist() == [0.0, 0.5, 1.0]

@@ -1,0 +1,68 @@
+"""Updates, held to hand arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from conf.schema import Training
+from models.optimizers import FlatGradient, adamw, merged, rowwise_adagrad_
+from tests.models.small_model import small_model
+
+
+def test_rowwise_adagrad_by_hand():
+    table, squares = torch.zeros(3, 2), torch.zeros(3)
+    gradient = torch.tensor([[3.0, 4.0]])  # mean square 12.5
+    rowwise_adagrad_(table, squares, torch.tensor([1]), gradient, learning_rate=0.1)
+    assert squares.tolist() == pytest.approx([0, 12.5, 0])
+    assert table[1].tolist() == pytest.approx([-0.3 / 12.5**0.5, -0.4 / 12.5**0.5])
+    rowwise_adagrad_(table, squares, torch.tensor([1]), gradient, learning_rate=0.1)
+    assert squares[1].item() == pytest.approx(25)
+    assert table[1].tolist() == pytest.approx([-0.3 / 12.5**0.5 - 0.3 / 5, -0.4 / 12.5**0.5 - 0.4 / 5])
+
+
+def test_only_the_rows_of_a_batch_are_touched_and_a_gradient_of_zero_changes_nothing():
+    table = torch.arange(8.0).view(4, 2)
+    before = table.clone()
+    rowwise_adagrad_(table, torch.zeros(4), torch.tensor([0, 2]), torch.tensor([[0.0, 0.0], [1.0, 1.0]]), learning_rate=0.1)
+    assert torch.equal(table[[0, 1, 3]], before[[0, 1, 3]])
+    assert table[2].tolist() == pytest.approx([3.9, 4.9])
+
+
+def test_rows_of_the_same_id_are_summed():
+    ids, rows = merged(torch.tensor([7, 2, 7]), torch.tensor([[1.0, 0.0], [5.0, 5.0], [10.0, 1.0]]))
+    assert ids.tolist() == [2, 7]
+    assert rows.tolist() == [[5, 5], [11, 1]]
+
+
+def test_the_gradient_of_all_dense_parameters_is_one_buffer():
+    model = small_model()
+    flat = FlatGradient(model, extra=2)
+    dense = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    torch.stack([parameter.sum() for parameter in dense]).sum().backward()
+    assert flat.gradient.tolist() == [1.0] * sum(parameter.numel() for parameter in dense)
+    assert flat.extra.tolist() == [0, 0]
+    assert model.representation.embedding.table.grad is None
+
+
+def test_a_gradient_is_clipped_to_the_largest_norm_and_a_short_one_is_left_alone():
+    flat = FlatGradient(small_model(), extra=1)
+    flat.gradient[:2] = torch.tensor([3.0, 4.0])
+    flat.extra[0] = 7
+    assert flat.clip_(1.0) == pytest.approx(5)
+    assert flat.gradient[:2].tolist() == pytest.approx([0.6, 0.8])
+    assert flat.extra.item() == 7
+    assert flat.clip_(10.0) == pytest.approx(1)
+    assert flat.gradient[:2].tolist() == pytest.approx([0.6, 0.8])
+
+
+def test_what_a_tower_has_of_its_own_decays_by_residual_decay():
+    model = small_model()
+    optimizer = adamw(model, Training(weight_decay=0.1, residual_decay=0.2))
+    decay = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    found = {name: decay[id(parameter)] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert found["bottom.layers.0.weight"] == 0.1
+    assert found["bottom.layers.0.bias"] == 0
+    assert found["towers.shared.0.weight"] == 0.1
+    assert found["towers.residual.of_tower.0.0.weight"] == 0.2
+    assert found["heads.residual.of_tower.1.bias"] == 0.2
