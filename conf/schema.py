@@ -72,6 +72,10 @@ class Clock(Strict):
 class SparkConf(Strict):
     master: str = Field("local[2]", description="used when spark-submit gives no --master")
     driver_memory: str = Field("4g", description="heap of a driver that this process starts itself")
+    driver_java_options: str = Field(
+        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
+        description="of a driver that this process starts itself; this one compiles fast rather than well, right for short nights on one machine",
+    )
     shuffle_partitions: int = Field(4, ge=1)
     snapshot_partitions: int = Field(2, ge=1, description="spark.databricks.delta.snapshotPartitions: small for small tables")
 

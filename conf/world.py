@@ -87,8 +87,8 @@ class World(Strict):
             raise ValueError(f"the shares of `sources` sum to {sum(self.sources.values())}; make it 1")
         seen: set[str] = set()
         for name, head in self.heads.items():
-            if head.parent is not None and head.parent not in seen:
-                raise ValueError(f"head {name} has parent {head.parent}, which does not stand before it; list the parent first")
+            if head.parent is not None and (head.parent not in seen or self.heads[head.parent].parent is not None):
+                raise ValueError(f"head {name} has parent {head.parent}; a parent is a top head and stands before its children")
             if unknown := sorted(set(head.base_rates) - set(self.sources)):
                 raise ValueError(f"head {name} has a base rate for {', '.join(unknown)}, which is no source of this world")
             if wrong := [f"{source} {rate}" for source, rate in head.base_rates.items() if not 0 < rate < 1]:

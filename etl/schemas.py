@@ -36,12 +36,16 @@ def column(name: str, kind: DataType, comment: str, nullable: bool = True) -> St
 
 @dataclass(frozen=True)
 class Table:
-    """A Delta table. `key` is unique within the table; `lineage` columns say how a row came about and are left out of content hashes."""
+    """A Delta table. `key` is unique within it; `lineage` columns say how a row came about and are left out of content hashes.
+
+    `partitions`: day, and what else a write replaces by, so that no write has to read what it leaves alone.
+    """
 
     name: str
     columns: tuple[StructField, ...]
     key: tuple[str, ...]
     lineage: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ("day",)
     checks: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -107,6 +111,7 @@ QUARANTINE = Table(
     ),
     key=("table_name", "block", "file", "raw"),
     lineage=("run_id",),
+    partitions=("day", "table_name"),
 )
 METRICS = Table(
     "metrics",
@@ -176,6 +181,7 @@ PUBLICATIONS = Table(
         DAY,
     ),
     key=("day", "what"),
+    partitions=("day", "what"),
     lineage=("run_id", "published_at"),
 )
 RUNS = Table(
@@ -259,6 +265,7 @@ def served(conf: Conf) -> Table:
             DAY,
         ),
         key=("impression_id", "model"),
+        partitions=("day", "model"),
     )
 
 

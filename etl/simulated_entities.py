@@ -62,6 +62,13 @@ def campaign_of(setting: Setting, ad: Column) -> Column:
     return setting.draws.pick("campaign", setting.size.campaigns, ad)
 
 
+def every_ad(spark: SparkSession, setting: Setting) -> DataFrame:
+    """`ad`: every ad that lives on some day of the simulation, and a few whose day comes later."""
+    life = setting.world.ad_life_days
+    numbers = setting.size.ads_alive * ((setting.last_day + life - 1) // life + 1)
+    return spark.range(0, numbers, 1, 2).select(F.col("id").alias("ad"))
+
+
 def arrays_by_index(spark: SparkSession, key: str, name: str, values: Floats) -> DataFrame:
     """[..., N] numbers -> a small frame: `key`, the flat index of all axes but the last, and `name`, an array of N."""
     flat = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
@@ -120,9 +127,7 @@ def hidden_users(spark: SparkSession, setting: Setting) -> DataFrame:
 
 def hidden_ads(spark: SparkSession, setting: Setting) -> DataFrame:
     """Grain ad_source = ad x S + source, every ad that lives on some day: ad_hidden, z (of the sign the source gives it) then effects."""
-    life = setting.world.ad_life_days
-    numbers = setting.size.ads_alive * ((setting.last_day + life - 1) // life + 1)
-    ads = with_ad_vector(spark.range(0, numbers, 1, 2).select(F.col("id").alias("ad")), spark, setting)
+    ads = with_ad_vector(every_ad(spark, setting), spark, setting)
     by_campaign, _ = campaign_effects(setting)
     effects = by_campaign[:, :, None, :] + field_effects(setting, "format", len(FORMATS))[:, None, :, :]
     turned = np.broadcast_to(signs(setting, "dimension", LATENT)[:, None, None, :], (*effects.shape[:3], LATENT))

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.simulated_draws import entry, zipf_share
-from etl.simulated_entities import ad_in, born_on, vector, with_ad_vector, with_user_vector
+from etl.simulated_entities import born_on, every_ad, vector, with_ad_vector, with_user_vector
 from etl.simulated_levels import AGE_BANDS, CATEGORIES, COUNTRIES, FORMATS, LATENT, Setting
 
 VECTOR = 16  # width of the ad vector that is observed
@@ -62,18 +62,28 @@ def user_exports(spark: SparkSession, setting: Setting) -> DataFrame:
 
 def ad_exports(spark: SparkSession, setting: Setting) -> DataFrame:
     """Grain (day, ad): the ads alive on the day after `day`, exported and received as users are; ages are those of that next day."""
-    ad, tomorrow = F.col("ad"), F.col("day") + 1
-    slots = _every_delivery(spark.range(0, setting.size.ads_alive, 1, 2), setting)
-    ads = with_ad_vector(slots.select("day", ad_in(setting, F.col("id"), tomorrow).alias("ad")), spark, setting)
+    ad, life, tomorrow = F.col("ad"), setting.world.ad_life_days, F.col("day") + 1
     category = entry(CATEGORIES, entry(setting.campaign_category, F.col("campaign")))
-    return ads.select(
-        "day",
-        ad_key(ad).alias("ad_key"),
-        *_export_clocks(setting),
+    ads = with_ad_vector(every_ad(spark, setting), spark, setting).select(
+        "ad",
+        born_on(setting, ad).alias("born"),
         or_missing(setting, "category", category, ad).alias("category"),
         entry(FORMATS, F.col("format")).alias("format"),
-        (tomorrow - born_on(setting, ad)).cast("int").alias("age_days"),
         or_missing(setting, "vector", _observed_vector(setting, ad), ad).alias("vector"),
+    )
+    alive = (tomorrow >= F.col("born")) & (tomorrow < F.col("born") + life)
+    return (
+        _every_delivery(ads, setting)
+        .where(alive)
+        .select(
+            "day",
+            ad_key(ad).alias("ad_key"),
+            *_export_clocks(setting),
+            "category",
+            "format",
+            (tomorrow - F.col("born")).cast("int").alias("age_days"),
+            "vector",
+        )
     )
 
 

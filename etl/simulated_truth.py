@@ -148,11 +148,12 @@ def _of(owner: str, place: int) -> Column:
 
 def with_probabilities(rows: DataFrame, setting: Setting) -> DataFrame:
     """x_<head> -> c_<head>, true conditional probability, and p_<head>, a child's times its parent's; null where a head does not apply."""
+    conditional, total = {}, {}
     for head, spec in setting.world.heads.items():
         applies = F.col("source").isin([i for i, source in enumerate(setting.sources) if source in spec.base_rates])
-        rows = rows.withColumn(f"c_{head}", F.when(applies, 1.0 / (1.0 + F.exp(-F.col(f"x_{head}")))))
-        rows = rows.withColumn(f"p_{head}", F.col(f"c_{head}") * F.col(f"p_{spec.parent}") if spec.parent else F.col(f"c_{head}"))
-    return rows.drop(*(f"x_{head}" for head in setting.heads))
+        conditional[f"c_{head}"] = F.when(applies, 1.0 / (1.0 + F.exp(-F.col(f"x_{head}"))))
+        total[f"p_{head}"] = F.col(f"c_{head}") * F.col(f"c_{spec.parent}") if spec.parent else F.col(f"c_{head}")
+    return rows.withColumns(conditional).withColumns(total).drop(*(f"x_{head}" for head in setting.heads))
 
 
 def fit_intercepts(spark: SparkSession, setting: Setting) -> Floats:

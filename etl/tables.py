@@ -1,6 +1,6 @@
 """The only reads and writes of Delta: by day and by version.
 
-Every table lies at `<workdir>/tables/<name>`, partitioned by `day`. A write replaces whole days in one commit (`replaceWhere`), so a rerun
+Every table lies at `<workdir>/tables/<name>`, partitioned by `day` (and, some, by one column more). A write replaces whole days in one commit (`replaceWhere`), so a rerun
 leaves one copy and a day without rows ends empty.
 """
 
@@ -66,11 +66,11 @@ def create_table(spark: SparkSession, workdir: str | Path, table: Table) -> None
 
 
 def _create(spark: SparkSession, path: str, table: Table) -> None:
-    builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(table.schema).partitionedBy("day")
+    builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(table.schema).partitionedBy(*table.partitions)
     builder = builder.property("delta.enableDeletionVectors", "false").property("delta.columnMapping.mode", "none")
-    builder.execute()
     for name, expression in table.checks:
-        spark.sql(f"ALTER TABLE delta.`{path}` ADD CONSTRAINT {name} CHECK ({expression})")
+        builder = builder.property(f"delta.constraints.{name}", expression)
+    builder.execute()
 
 
 def _difference(found: StructType, wanted: StructType) -> tuple[list[str], list[str]]:

@@ -20,7 +20,7 @@ from conf.schema import Conf
 from etl.lock import night_lock
 from etl.session import start
 from etl.splits import Night, days_between
-from etl.tables import create_tables
+from etl.tables import create_tables, table_path
 from jobs import build_examples, calibrate, evaluate, gate, ingest, publish_model, report, score, train
 from jobs.common import DONE, Run, Stage, code_of, conf_of, day_option, main, open_run, parser, run_stage, write_summary
 from jobs.progress import Progress
@@ -112,6 +112,8 @@ def finish(run: Run, code: int, reason: str, begun: float, progress: Progress) -
     }
     path = write_summary(run.run_dir, summary)
     progress.say(f"{'done' if code == DONE else 'FAILED'} in {seconds:.1f} s; {path}")
+    if any(row["stage"] == "report" and row["status"] == "done" for row in run.records):
+        progress.say(f"report  {run.run_dir / 'report.html'}\nscores  {table_path(run.conf.workdir, 'scores')} (day {run.night.scored})")
     return code
 
 

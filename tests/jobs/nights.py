@@ -35,9 +35,9 @@ class Place:
     def workdir(self) -> Path:
         return Path(self.conf.workdir)
 
-    def run(self, job: str, *options: str, kill_at: str | None = None) -> tuple[int, str]:
+    def run(self, job: str, *options: str, kill_at: str | None = None, launcher: str = sys.executable) -> tuple[int, str]:
         """Exit code and stderr of a job; with `kill_at`, kill -9 its whole process group once a line of stderr holds that text."""
-        command = [sys.executable, f"jobs/{job}.py", "--conf-file", str(self.conf_file), *options]
+        command = [launcher, f"jobs/{job}.py", "--conf-file", str(self.conf_file), *options]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
         assert process.stderr is not None
         lines = []

@@ -74,9 +74,9 @@ def test_the_nights_dates_are_those_of_the_clock(spark: SparkSession, clean: Pla
     assert [row["measured_day"] for row in measured] == [night.held_out]
 
 
-def test_a_second_run_changes_no_table_but_runs_and_says_what_it_skipped(spark: SparkSession, clean: Place) -> None:
+def test_a_second_run_by_spark_submit_changes_no_table_but_runs_and_says_what_it_skipped(spark: SparkSession, clean: Place) -> None:
     before = clean.hashes(spark, "runs")
-    code, told = clean.run("nightly", *NIGHT)
+    code, told = clean.run("nightly", *NIGHT, launcher="spark-submit")
     assert code == 0, told
     assert clean.hashes(spark, "runs") == before
     status = {row["stage"]: row["status"] for row in summary(clean, 7)["stages"]}
