@@ -70,7 +70,10 @@ class Clock(Strict):
 
 
 class SparkConf(Strict):
-    master: str = Field("local[2]", description="used when spark-submit gives no --master")
+    master: str = Field(
+        "local[2,4]",
+        description="used when spark-submit gives no --master; local[slots,tries]: a task is tried again, as a cluster would",
+    )
     driver_memory: str = Field("4g", description="heap of a driver that this process starts itself")
     driver_java_options: str = Field(
         "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",

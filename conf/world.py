@@ -22,7 +22,7 @@ class WorldHead(Strict):
     """How often one engagement truly happens, and how alike its effects are to those of the first head."""
 
     base_rates: dict[SourceName, float] = Field(
-        description="source -> mean rate on served rows (a child's: where its parent happened); a source left out is one the head does not apply to"
+        description="source -> mean rate on served rows (a child's: where its parent happened); where a head does not apply, no source"
     )
     correlation: float = Field(ge=-1, le=1, description="of this head's effects with the first head's")
     parent: HeadName | None = Field(None, description="this engagement happens only where the parent does")
@@ -57,7 +57,9 @@ class Delivery(Strict):
 
     late_impressions: float = Field(ge=0, le=1, description="received up to 12 hours after being shown; the others within minutes")
     late_engagements: float = Field(ge=0, le=1, description="received up to `lateness_hours` after the act; the others within minutes")
-    too_late_engagements: float = Field(ge=0, le=1, description="received up to a day after `lateness_hours`: labels of mature days miss them")
+    too_late_engagements: float = Field(
+        ge=0, le=1, description="received up to a day after `lateness_hours`: labels of mature days miss them"
+    )
     lateness_hours: float = Field(gt=0, description="hours")
     window_hours: float = Field(gt=0, description="every engagement happens within this of being shown, hours")
     unknown_users: float = Field(ge=0, le=1, description="impressions logged without their user")
@@ -66,9 +68,13 @@ class Delivery(Strict):
 
 class World(Strict):
     seeds: tuple[int, ...] = Field(min_length=1, description="each is a replicate of this world; `simulation.replicate` chooses")
-    sources: dict[SourceName, float] = Field(min_length=1, description="source -> share of impressions; the first is the one that others conflict with")
+    sources: dict[SourceName, float] = Field(
+        min_length=1, description="source -> share of impressions; the first is the one that others conflict with"
+    )
     heads: dict[HeadName, WorldHead] = Field(min_length=1)
-    conflict: float = Field(ge=0, le=1, description="probability that a field level or latent dimension has the opposite sign in a source but the first")
+    conflict: float = Field(
+        ge=0, le=1, description="probability that a field level or latent dimension has the opposite sign in a source but the first"
+    )
     nested: bool = Field(description="an ad belongs to one source; otherwise it is shown in any")
     spread: Spread
     drift: Drift

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from conf.schema import Conf
 from etl.schemas import MODELS, PUBLICATIONS
-from etl.tables import overwrite_days, read
+from etl.tables import frame_of, overwrite_days, read
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ def published_before(spark: SparkSession, conf: Conf, day: date) -> Published | 
 
 def register(spark: SparkSession, conf: Conf, day: date, run_id: str, row: dict[str, object]) -> None:
     """Write the night's candidate with its verdict."""
-    frame = spark.createDataFrame([{**row, "run_id": run_id, "day": day}], MODELS.schema)
+    frame = frame_of(spark, [{**row, "run_id": run_id, "day": day}], MODELS)
     overwrite_days(frame, conf.workdir, MODELS, day, day)
 
 
 def publish(spark: SparkSession, conf: Conf, day: date, run_id: str, what: str, model: str, scored_day: date | None = None) -> None:
     """Flip what is current; the last thing a stage does."""
     row = {"what": what, "model": model, "scored_day": scored_day, "published_at": datetime.now(UTC), "run_id": run_id, "day": day}
-    frame = spark.createDataFrame([row], PUBLICATIONS.schema)
+    frame = frame_of(spark, [row], PUBLICATIONS)
     overwrite_days(frame, conf.workdir, PUBLICATIONS, day, day, also={"what": what})

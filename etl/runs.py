@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 from conf.schema import Conf
 from etl.contents import EMPTY
 from etl.schemas import RUNS
-from etl.tables import append, read
+from etl.tables import append, frame_of, read
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Ledger:
             "outputs": json.dumps(record.outputs, sort_keys=True),
             "counts": json.dumps(record.counts, sort_keys=True, default=str),
         }
-        append(self._spark.createDataFrame([row], RUNS.schema), self._conf.workdir, RUNS)
+        append(frame_of(self._spark, [row], RUNS), self._conf.workdir, RUNS)
         if record.status == "done":
             self.done.append(record)
 

@@ -92,7 +92,12 @@ def true_rows(spark: SparkSession, setting: Setting) -> DataFrame:
 def planted(setting: Setting) -> list[dict[str, Any]]:
     """The faults planted: block of conf/demo.yaml, delivery day, how many, and of which kind."""
     return [
-        {"block": f"{source}_{log}", "day": setting.date(day).isoformat(), "count": setting.size.corrupt_lines_a_day, "kind": FAULTS[source]}
+        {
+            "block": f"{source}_{log}",
+            "day": setting.date(day).isoformat(),
+            "count": setting.size.corrupt_lines_a_day,
+            "kind": FAULTS[source],
+        }
         for source in setting.sources
         for log in LOGS
         for day in range(setting.size.days)
@@ -167,7 +172,7 @@ def _fingerprint(setting: Setting) -> str:
 
 @contextmanager
 def _methods_that_compile(spark: SparkSession) -> Iterator[None]:
-    """Java compiles no method above 8,000 bytes, and would interpret the one big method Spark makes of these long expressions: half the speed."""
+    """Java compiles no method above 8,000 bytes and would interpret the big one that Spark makes of these expressions: half the speed."""
     key = "spark.sql.codegen.hugeMethodLimit"
     before = spark.conf.get(key)
     spark.conf.set(key, "8000")

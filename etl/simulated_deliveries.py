@@ -1,7 +1,7 @@
 """True rows -> what is logged of them and when: acts, receipt, duplicates, missing values, planted faults. No format yet.
 
-`day` of a delivery is the UTC date of its receipt, by which files are laid out; a planted fault (`spoiled`) is one more delivery, received as
-its impression was shown. What would be received after the last simulated day has not been delivered.
+`day` of a delivery is the UTC date of its receipt, by which files are laid out; a planted fault (`spoiled`) is one more delivery, received
+as its impression was shown. What would be received after the last simulated day has not been delivered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ def canonical_id(kind: str, source: str, number: Column) -> Column:
         return F.concat(F.lit(f"{source}-"), number.cast("string"))
     if source == "video":
         return uuid_of(number)
-    return F.concat(F.lit("s-"), F.lpad(number.cast("string"), 9, "0")) if source == "standard" else F.concat(F.lit("h-"), number.cast("string"))
+    return (
+        F.concat(F.lit("s-"), F.lpad(number.cast("string"), 9, "0"))
+        if source == "standard"
+        else F.concat(F.lit("h-"), number.cast("string"))
+    )
 
 
 def uuid_of(number: Column) -> Column:

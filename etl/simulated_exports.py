@@ -106,4 +106,4 @@ def _every_delivery(frame: DataFrame, setting: Setting) -> DataFrame:
 
 def _export_clocks(setting: Setting) -> tuple[Column, Column]:
     midnight = F.lit(setting.size.first_day).cast("timestamp") + F.make_dt_interval(F.col("day"))
-    return (midnight + timedelta(hours=22)).alias("exported_at"), (midnight + timedelta(hours=23)).alias("loaded_at")
+    return (midnight + F.lit(timedelta(hours=22))).alias("exported_at"), (midnight + F.lit(timedelta(hours=23))).alias("loaded_at")

@@ -157,7 +157,7 @@ def with_probabilities(rows: DataFrame, setting: Setting) -> DataFrame:
 
 
 def fit_intercepts(spark: SparkSession, setting: Setting) -> Floats:
-    """[S, H] the intercepts that give each source its base rates on rows served in the first week, without drift; 0 where a head does not apply."""
+    """[S, H] what gives each source its base rates on rows served in the first week, without drift; 0 where a head does not apply."""
     s, h = len(setting.sources), len(setting.heads)
     blocks = [("intercepts", day) for day in range(7)]
     rows = with_log_odds(shown(spark, setting, blocks, [INTERCEPT_ROWS_A_DAY] * s), spark, setting.still, np.zeros((s, h)))

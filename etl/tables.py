@@ -1,23 +1,26 @@
 """The only reads and writes of Delta: by day and by version.
 
-Every table lies at `<workdir>/tables/<name>`, partitioned by `day` (and, some, by one column more). A write replaces whole days in one commit (`replaceWhere`), so a rerun
-leaves one copy and a day without rows ends empty.
+Every table lies at `<workdir>/tables/<name>`, partitioned by `day` and, some, by one column more. A write replaces whole days in one
+commit (`replaceWhere`), so a rerun leaves one copy and a day without rows ends empty.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from conf.schema import Conf
@@ -104,6 +107,16 @@ def pin(spark: SparkSession, workdir: str | Path, table: Table) -> Pin:
         False, jvm.scala.Option.empty(), jvm.scala.Option.empty()
     )
     return Pin(path, snapshot.metadata().id(), int(snapshot.version()))
+
+
+def frame_of(spark: SparkSession, rows: Sequence[Mapping[str, Any]], table: Table) -> DataFrame:
+    """A few rows that the driver holds, as a frame of `table`; a column that a row does not name is null.
+
+    By Arrow, so that no Python worker is started for them.
+    """
+    schema = table.schema
+    given = [{field.name: row.get(field.name) for field in schema} for row in rows]
+    return spark.createDataFrame(pa.Table.from_pylist(given, schema=to_arrow_schema(schema)), schema)
 
 
 def conform_to(frame: DataFrame, table: Table) -> DataFrame:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from etl.calibration_stats import binned
 from etl.registry import calibrator_file
-from etl.schemas import CALIBRATION_DAILY, METRICS, Table
-from etl.tables import overwrite_days
+from etl.schemas import CALIBRATION_DAILY, METRICS
+from etl.tables import frame_of, overwrite_days
 from jobs.calibrate import candidate, served_by
 from jobs.common import Outcome, Run, Stage
 from models import metrics
@@ -39,9 +39,9 @@ def work(run: Run) -> Outcome:
     stamp = {"model": chosen.model, "measured_day": run.night.held_out, "run_id": run.run_id, "day": day}
     groups = conf.calibration.ece_bins
     found = [stamp | row for row in metric_rows(counted, calibrator, groups)]
-    overwrite_days(rows_of(run, METRICS, found), conf.workdir, METRICS, day, day)
+    overwrite_days(frame_of(run.spark, found, METRICS), conf.workdir, METRICS, day, day)
     diagram = [stamp | row for row in reliability_rows(counted, calibrator, groups)]
-    overwrite_days(rows_of(run, CALIBRATION_DAILY, diagram), conf.workdir, CALIBRATION_DAILY, day, day)
+    overwrite_days(frame_of(run.spark, diagram, CALIBRATION_DAILY), conf.workdir, CALIBRATION_DAILY, day, day)
     overall = {row["head"]: row for row in found if row["stage"] == "calibrated" and row["source"] == row["tower"] == ALL}
     told = ", ".join(
         f"{head} NE {row['ne']:.3f} AUC {row['auc']:.3f}"
@@ -112,10 +112,6 @@ def reliability_rows(counted: pd.DataFrame, calibrator: Calibrator, groups: int)
                     "predicted": float(predicted),
                     "observed": float(observed),
                 }
-
-
-def rows_of(run: Run, table: Table, rows: list[dict[str, Any]]) -> Any:
-    return run.spark.createDataFrame([tuple(row.get(name) for name in table.schema.names) for row in rows], table.schema)
 
 
 STAGE = Stage(

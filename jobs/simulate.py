@@ -17,13 +17,21 @@ from jobs.common import DONE, conf_of, main, parser
 
 
 def run(argv: Sequence[str] | None) -> int:
-    options = parser("Write the logs of a simulated ad platform and, apart from them, the truth; nothing to do where they are there already.")
-    options.add_argument("--set-impressions-a-day", type=int, metavar="N", help="another size than the configuration's: 1,000 to 100,000,000")
+    options = parser(
+        "Write the logs of a simulated ad platform and, apart from them, the truth; nothing to do where they are there already."
+    )
+    options.add_argument(
+        "--set-impressions-a-day", type=int, metavar="N", help="another size than the configuration's: 1,000 to 100,000,000"
+    )
     arguments = options.parse_args(argv)
     conf, began = conf_of(arguments), time.monotonic()
     if arguments.set_impressions_a_day is not None:
         conf = resized(conf, arguments.set_impressions_a_day)
-    simulate(start(conf.spark, f"{conf.name} simulate"), conf, lambda line: print(f"simulate: {line}", file=sys.stderr, flush=True))
+    spark = start(conf.spark, f"adtower {conf.name} simulate")
+    try:
+        simulate(spark, conf, lambda line: print(f"simulate: {line}", file=sys.stderr, flush=True))
+    finally:
+        spark.stop()
     print(f"simulate: {time.monotonic() - began:.0f} s", file=sys.stderr)
     return DONE
 

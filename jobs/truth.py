@@ -2,35 +2,44 @@
 
 python jobs/truth.py --conf-file conf/demo.yaml --day 2026-05-16 [--strict]
 
-For each head and source of the scored inventory: the sum of calibrated probabilities over the sum of true ones (ratio), the AUC, and the AUC
-that the true probabilities reach on the same rows. The oracle is Platt scaling of the same fit rows with true probabilities for labels: what
-is left of its error is drift, which no calibrator can know. Promised: where the fit rows hold 500 positives, |ratio - 1| exceeds the
+For each head and source of the scored inventory: the sum of calibrated probabilities over the sum of true ones (ratio), the AUC, and the
+AUC that the true probabilities reach on the same rows. The oracle is Platt scaling of the same fit rows with true probabilities for labels:
+what is left of its error is drift, which no calibrator can know. Promised: where the fit rows hold 500 positives, |ratio - 1| exceeds the
 oracle's by at most .10. Other cells are too few, shown with the 95% interval that the Poisson noise of their positives gives the ratio.
 """
 
 from __future__ import annotations
 
-import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
 
 from conf.schema import Conf
+from etl import schemas
 from etl.session import start
 from etl.splits import ONE_DAY, Night
-from etl.truth import Platt, broken_promises, fit_bins, model_of, score_bins, scored_sums
+from etl.tables import TableError, read_days
+from etl.truth import Platt, broken_promises, fit_bins, score_bins, scored_sums, true_rows
 from jobs.common import BUG, DONE, SCORING, conf_of, day_option, main, parser
 from models.calibration import fit_platt
 from models.metrics import Bins, auc
 
 ENOUGH_POSITIVES = 500
 LARGEST_EXCESS = 0.10
+VERDICTS = {
+    "holds": "hold",
+    "FAILS": "fail",
+    "too few": f"have fewer than {ENOUGH_POSITIVES} positives among their fit rows (the interval is the noise of those, Poisson, 95%)",
+}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One head in one source of a scored day. Probabilities of a child head include its parent's; fit_positives are those given its parent."""
+    """One head in one source of a scored day. A child's probabilities include its parent's; fit_positives those given the parent."""
 
     head: str
     source: str
@@ -70,24 +79,41 @@ def run(argv: Sequence[str] | None) -> int:
     options.add_argument("--day", type=day_option, required=True, help="the night's day (UTC); its scores are those of the day after")
     options.add_argument("--strict", action="store_true", help="exit 1 where a cell with enough positives misses the promise")
     arguments = options.parse_args(argv)
-    conf, night = conf_of(arguments), Night.of(arguments.day, conf_of(arguments))
-    spark = start(conf.spark, f"{conf.name} truth")
-    model, trained_to = model_of(spark, conf, night.day, night.scored)
-    first, last = trained_to + ONE_DAY, night.calibrate_to
-    fits = fit_bins(spark, conf, model, first, last)
-    sums = scored_sums(spark, conf, night.scored, oracle_of(fits))
-    found = list(cells(conf, sums, score_bins(spark, conf, night.scored), fits))
-    print(f"scores of {night.scored} by model {model}, calibrated on {first} to {last}, against the simulated truth")
+    conf = conf_of(arguments)
+    night, spark = Night.of(arguments.day, conf), start(conf.spark, f"adtower {conf.name} truth")
+    try:
+        found, broken = compare(spark, conf, night)
+    finally:
+        spark.stop()
     print("\n".join([TITLE, *(cell.line() for cell in found)]))
-    failed = [cell for cell in found if cell.verdict == "FAILS"]
-    held = sum(cell.verdict == "holds" for cell in found)
-    print(f"{held} of {held + len(failed)} cells with at least {ENOUGH_POSITIVES} positives hold; {len(found) - held - len(failed)} are too few")
-    broken = broken_promises(spark, conf, night.scored)
-    for line in broken:
-        print(f"truth: {line}", file=sys.stderr)
-    if not broken:
-        print("every inventory row is scored exactly once, every probability lies in (0, 1)")
-    return SCORING if broken else BUG if failed and arguments.strict else DONE
+    counts = Counter(cell.verdict for cell in found)
+    print(", ".join(f"{counts[verdict]} cells {told}" for verdict, told in VERDICTS.items()))
+    print("\n".join(broken) if broken else "every inventory row is scored exactly once, every probability lies in (0, 1)")
+    return SCORING if broken else BUG if counts["FAILS"] and arguments.strict else DONE
+
+
+def compare(spark: SparkSession, conf: Conf, night: Night) -> tuple[list[Cell], list[str]]:
+    """The cells of the night's scores, and what they break of the promises that hold for every row."""
+    scored, heads = night.scored, conf.heads
+    scores = read_days(spark, conf.workdir, schemas.scores(conf), scored, scored)
+    model, trained_to = model_of(spark, conf, night, scores)
+    first, last = trained_to + ONE_DAY, night.calibrate_to
+    served = read_days(spark, conf.workdir, schemas.served(conf), first, last)
+    fits = fit_bins(served.where(served["model"] == model), true_rows(spark, conf, "impressions", first, last), heads)
+    truth = true_rows(spark, conf, "inventory", scored, scored).persist()
+    inventory = read_days(spark, conf.workdir, schemas.inventory(conf), scored, scored)
+    print(f"scores of {scored} by model {model}, calibrated on {first} to {last}, against the simulated truth")
+    sums = scored_sums(scores, truth, heads, oracle_of(fits))
+    return list(cells(conf, sums, score_bins(scores, truth, heads), fits)), broken_promises(scores, inventory, truth, heads)
+
+
+def model_of(spark: SparkSession, conf: Conf, night: Night, scores: DataFrame) -> tuple[str, date]:
+    """The one model that scored the day, and the last day it was trained on."""
+    models = read_days(spark, conf.workdir, schemas.MODELS, night.day, night.day).select("model", "trained_to")
+    found = scores.select("model").distinct().join(models, on="model", how="inner").collect()
+    if len(found) != 1:
+        raise TableError(f"{len(found)} models of the night of {night.day} scored {night.scored}; run that night first")
+    return found[0]["model"], found[0]["trained_to"]
 
 
 def oracle_of(fits: pd.DataFrame) -> Platt:
@@ -103,18 +129,11 @@ def oracle_of(fits: pd.DataFrame) -> Platt:
 def cells(conf: Conf, sums: pd.DataFrame, bins: pd.DataFrame, fits: pd.DataFrame) -> Iterator[Cell]:
     """By head in the order of the configuration, then source."""
     for head in conf.heads:
-        for row in sums[sums["head"] == head].itertuples(index=False):
-            mine = [frame[(frame["head"] == head) & (frame["source"] == row.source)] for frame in (bins, fits)]
-            yield Cell(
-                head,
-                str(row.source),
-                int(row.rows),
-                float(row.predicted / row.true),
-                float(row.oracle / row.true),
-                auc_by(mine[0], "predicted"),
-                auc_by(mine[0], "true"),
-                int(mine[1]["positives"].sum()),
-            )
+        for row in sums[sums["head"] == head].to_dict("records"):
+            ordered, fitted = (frame[(frame["head"] == head) & (frame["source"] == row["source"])] for frame in (bins, fits))
+            ratio, oracle_ratio = row["predicted"] / row["true"], row["oracle"] / row["true"]
+            aucs = auc_by(ordered, "predicted"), auc_by(ordered, "true")
+            yield Cell(head, row["source"], row["rows"], ratio, oracle_ratio, *aucs, fit_positives=int(fitted["positives"].sum()))
 
 
 def auc_by(bins: pd.DataFrame, by: str) -> float | None:

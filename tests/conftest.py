@@ -13,7 +13,7 @@ from etl.session import start
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    session = start(SparkConf(master="local[2]", driver_memory="3g", shuffle_partitions=2, snapshot_partitions=1), "adtower-tests")
+    session = start(SparkConf(master="local[2,4]", driver_memory="3g", shuffle_partitions=2, snapshot_partitions=1), "adtower-tests")
     yield session
     session.stop()
 

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.load import load_text
 from conf.schema import Conf
 from etl.schemas import Table
+from etl.tables import frame_of
 
 DAY = date(2026, 5, 10)
 
@@ -72,4 +73,4 @@ def rows(spark: SparkSession, table: Table, given: Sequence[Mapping[str, Any]], 
     def value(name: str, nullable: bool, row: Mapping[str, Any]) -> Any:
         return row.get(name, every.get(name, None if nullable else stand_ins.get(name)))
 
-    return spark.createDataFrame([tuple(value(f.name, f.nullable, row) for f in table.columns) for row in given], table.schema)
+    return frame_of(spark, [{f.name: value(f.name, f.nullable, row) for f in table.columns} for row in given], table)

@@ -53,7 +53,7 @@ def test_a_rank_that_fails_is_named_with_its_cause_and_signals_stay_the_drivers(
 def test_more_ranks_than_slots_are_refused_before_anything_starts(spark: SparkSession):
     four = TRAINING.model_copy(update={"backend": "horovod_spark", "ranks": 4})
     with pytest.raises(
-        SlotsMissing, match=r"training.ranks is 4, and spark.master local\[2\] runs 2 tasks at once; set training.ranks to 2"
+        SlotsMissing, match=r"training.ranks is 4, and spark.master local\[2,4\] runs 2 tasks at once; set training.ranks to 2"
     ):
         launch(four, fail_on_rank_1)
 

@@ -61,8 +61,10 @@ def test_a_second_run_leaves_only_its_own_data_docs(spark: SparkSession, good: t
     assert len(list((docs / "validations").rglob("*.html"))) == 3
 
 
-def test_the_gate_leaves_no_cache_no_view_and_no_telemetry(spark: SparkSession, good: tuple[GateReport, Path]) -> None:
-    assert spark.sparkContext._jsc.getPersistentRDDs().size() == 0
+def test_the_gate_leaves_no_cache_no_view_and_no_telemetry(spark: SparkSession, tmp_path: Path) -> None:
+    before = set(spark.sparkContext._jsc.getPersistentRDDs())
+    gate(example_rows(spark, CONF, good_rows()), tmp_path)
+    assert set(spark.sparkContext._jsc.getPersistentRDDs()) <= before
     assert [table.name for table in spark.catalog.listTables() if table.isTemporary] == []
     assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
 
