@@ -115,7 +115,7 @@ def _write_truth(spark: SparkSession, setting: Setting, folder: Path, say: Calla
 
 def _write_landing(spark: SparkSession, setting: Setting, scratch: Path, say: Callable[[str], None]) -> None:
     landing, truth = scratch / "landing", scratch / "truth"
-    served, files = spark.read.parquet(str(truth / "impressions")), setting.size.days * setting.size.files_a_day
+    served, files = spark.read.parquet(str(truth / "impressions")), setting.size.days * setting.files_a_day
     deliver = {"impressions": impressions_delivered, "engagements": engagements_delivered}
 
     def log(source: str, name: str) -> None:

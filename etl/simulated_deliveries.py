@@ -145,7 +145,7 @@ def _delivered(rows: DataFrame, at_ms: str, setting: Setting) -> DataFrame:
         .withColumns(
             {
                 "day": F.date_from_unix_date(epoch_day.cast("int")),
-                "file": draws.pick("file", size.files_a_day, *key, F.col("received_ms")),
+                "file": draws.pick("file", setting.files_a_day, *key, F.col("received_ms")),
             }
         )
     )

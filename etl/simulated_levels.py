@@ -50,6 +50,11 @@ class Setting:
         return self.size.first_day + timedelta(days=day)
 
     @property
+    def files_a_day(self) -> int:
+        """Of a log, and tasks that make a day: as configured, and more where one would have over a million impressions."""
+        return max(self.size.files_a_day, -(-self.size.impressions_a_day // 1_000_000))
+
+    @property
     def inventory_days(self) -> list[int]:
         return [number - 1 for number in self.size.inventory_days]
 

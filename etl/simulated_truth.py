@@ -51,7 +51,7 @@ def shown(spark: SparkSession, setting: Setting, blocks: Sequence[tuple[str, int
     starts = np.cumsum([0, *counts[:-1]])
     number_in_block = F.expr(f"id % {rows}")
     source = sum((F.when(number_in_block >= int(start), 1).otherwise(0) for start in starts[1:]), F.lit(0))
-    frame = spark.range(0, len(blocks) * rows, 1, len(blocks) * setting.size.files_a_day).select(
+    frame = spark.range(0, len(blocks) * rows, 1, len(blocks) * setting.files_a_day).select(
         entry([KINDS[kind] for kind, _ in blocks], F.expr(f"id div {rows}")).alias("kind"),
         entry([day for _, day in blocks], F.expr(f"id div {rows}")).alias("day"),
         source.cast("long").alias("source"),
