@@ -75,7 +75,8 @@ def served_by(run: Run, model: str, first: date, last: date) -> DataFrame:
 
 
 def told(calibrator: Calibrator, first: date, last: date) -> str:
-    cells = [cell for towers in calibrator.cells.values() for cell in towers.values()]
+    # A head that does not apply to a tower has no rows there, and nothing to fit.
+    cells = [cell for towers in calibrator.cells.values() for cell in towers.values() if cell.rows]
     fitted = sum(cell.method != "identity" for cell in cells)
     return f"{fitted} of {len(cells)} head x tower cells fitted on {first} to {last}, the others are the identity"
 

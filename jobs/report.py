@@ -88,7 +88,7 @@ def notes_of(calibrator: dict[str, dict[str, Any]], metrics: list[dict[str, Any]
     """What a reader must know before a number: how few positives there are, and where nothing was calibrated."""
     notes = []
     for head, cells in calibrator.items():
-        left = {tower: cell["positives"] for tower, cell in cells.items() if cell["method"] == "identity"}
+        left = {tower: cell["positives"] for tower, cell in cells.items() if cell["method"] == "identity" and cell["rows"]}
         if left:
             told = ", ".join(f"{tower} has {positives:,}" for tower, positives in left.items())
             notes.append(f"The calibrator of {head} is the identity where its fit rows hold fewer than {needed} positives: {told}.")
