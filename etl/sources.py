@@ -57,10 +57,12 @@ def classified(
     kind, as_of = blocks[0].source.kind, F.lit(end_of(night))
     # What is received at midnight belongs to the day that begins; only the inventory of that day may be received with its first moment.
     not_due = F.col("received_at") > as_of if kind == "inventory" else F.col("received_at") >= as_of
+    inside = F.col("day").between(F.lit(first), F.lit(last))
     standing = (
-        F.when(F.size("reasons") > 0, "quarantined")
+        # A broken row of a file whose day a later night has built is that night's to quarantine.
+        F.when(F.size("reasons") > 0, F.when(inside, "quarantined").otherwise("other_day"))
         .when(not_due, "not_due")
-        .when(~F.col("day").between(F.lit(first), F.lit(last)), "other_day")
+        .when(~inside, "other_day")
         .when(F.col("received_at") >= _close(conf, kind), "late")
         .otherwise("kept")
     )

@@ -106,6 +106,13 @@ def test_a_line_without_a_readable_clock_is_accounted_on_its_files_day(spark: Sp
     assert Counter(row["day"] for row in found) == {DAY: 1, later: 2}
 
 
+def test_a_broken_row_of_a_day_after_the_range_is_left_to_the_night_that_built_that_day(spark: SparkSession, tmp_path: Path) -> None:
+    later = DAY + timedelta(days=1)
+    files = {f"feed/{DAY}/a.json": [line("a"), line("b")[:30]], f"feed/{later}/b.json": [line("c")[:30], line("d", shown="noon")]}
+    found = read(spark, small_conf(), tmp_path, files, last=DAY).collect()
+    assert Counter(row["verdict"] for row in found) == {"kept": 1, "quarantined": 1, "other_day": 2}
+
+
 def test_csv_clocks_without_offset_are_read_in_the_blocks_zone(spark: SparkSession, tmp_path: Path) -> None:
     base = small_conf().sources["feed"].model_dump()
     csv = {**base, "format": "csv", "options": {"header": "true"}, "raw_schema": "", "time_zone": "America/New_York"}
