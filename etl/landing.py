@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -84,7 +84,3 @@ def fingerprint(files: Iterable[LandedFile]) -> str:
 
 def _distinct(files: Iterable[LandedFile]) -> tuple[LandedFile, ...]:
     return tuple(dict.fromkeys(files))
-
-
-def missing_optional(files: dict[str, Sequence[LandedFile]], blocks: dict[str, Source]) -> list[str]:
-    return [name for name in blocks if not files[name]]

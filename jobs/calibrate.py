@@ -5,7 +5,6 @@ The model is replayed on the days after its training end up to M. Fit rows are t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -21,7 +20,7 @@ from etl.registry import calibrator_file, model_dir
 from etl.scores import served_rows
 from etl.splits import ONE_DAY, days_between
 from etl.tables import overwrite_days, read_days
-from jobs.common import NotYet, Outcome, Run, Stage
+from jobs.common import NotYet, Outcome, Run, Stage, write_whole
 from models.bundle import read_meta
 from models.calibration import Bin, Calibrator, fit_calibrator
 from models.predictor import predict
@@ -79,13 +78,6 @@ def told(calibrator: Calibrator, first: date, last: date) -> str:
     cells = [cell for towers in calibrator.cells.values() for cell in towers.values() if cell.rows]
     fitted = sum(cell.method != "identity" for cell in cells)
     return f"{fitted} of {len(cells)} head x tower cells fitted on {first} to {last}, the others are the identity"
-
-
-def write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
 
 
 STAGE = Stage(

@@ -182,14 +182,18 @@ def code_of(error: BaseException) -> int:
     return next((code for kind, code in kinds if isinstance(error, kind)), BUG)
 
 
-def write_summary(run_dir: Path, summary: dict[str, Any]) -> Path:
-    """`run_summary.json`: the exit code in words, whole or not at all."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / "run_summary.json"
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file whole or not at all, with the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
+    scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
     return path
+
+
+def write_summary(run_dir: Path, summary: dict[str, Any]) -> Path:
+    """`run_summary.json`: the exit code in words."""
+    return write_whole(run_dir / "run_summary.json", json.dumps(summary, indent=2, default=str) + "\n")
 
 
 def main(job: Callable[[Sequence[str] | None], int]) -> None:

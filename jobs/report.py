@@ -14,7 +14,7 @@ from etl import schemas
 from etl.schemas import CALIBRATION_DAILY, METRICS, Table
 from etl.splits import ONE_DAY
 from etl.tables import read_days, table_path
-from jobs.common import Outcome, Run, Stage
+from jobs.common import Outcome, Run, Stage, write_whole
 from validation.report import ReportData, Scores, Training, render
 
 
@@ -24,13 +24,8 @@ def work(run: Run) -> Outcome:
 
 
 def write_report(run: Run, status: str, level: Any) -> Path:
-    """Write `report.html` whole or not at all, and return its path."""
-    path = run.run_dir / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(render(data_of(run, status, level)), encoding="utf-8")
-    os.replace(scratch, path)
-    return path
+    """Write `report.html` and return its path."""
+    return write_whole(run.run_dir / "report.html", render(data_of(run, status, level)))
 
 
 def data_of(run: Run, status: str, level: Any) -> ReportData:
