@@ -211,8 +211,7 @@ demo() {
   local conf=conf/demo.yaml
   setup
   run python jobs/simulate.py --conf-file $conf
-  run python jobs/nightly.py --conf-file $conf --from 2026-05-01 --to 2026-05-14 --only ingest,build_examples,gate
-  run python jobs/nightly.py --conf-file $conf --from 2026-05-15 --to 2026-05-16
+  run python jobs/nightly.py --conf-file $conf --backfill-from 2026-05-01 --from 2026-05-15 --to 2026-05-16
   run python jobs/truth.py --conf-file $conf --day 2026-05-16
   printf 'demo: %d min %d s in all, set-up included\n' $((SECONDS / 60)) $((SECONDS % 60))
 }

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from conf.schema import Conf
 from etl.schemas import all_tables
+from etl.session import side_by_side
 from etl.splits import days_between
 from etl.tables import content_hashes, pin, read_days
 
@@ -50,8 +51,8 @@ class Contents:
                 by_table.setdefault((match[1], match[2]), []).append(name)
             else:
                 found[name] = self.of_file(name).get(name, EMPTY)
-        for (table, model), days in by_table.items():
-            found |= self._of_table(table, model, days)
+        for hashes in side_by_side(lambda asked: self._of_table(*asked[0], asked[1]), by_table.items()):
+            found |= hashes
         return found
 
     def _of_table(self, table: str, model: str | None, names: Sequence[str]) -> dict[str, str]:

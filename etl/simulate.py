@@ -11,9 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from pyspark.sql import functions as F
 from conf.load import ConfError
 from conf.schema import Conf
 from conf.world import load_world
+from etl.session import side_by_side
 from etl.simulated_deliveries import candidates, canonical_id, engagements_delivered, impressions_delivered
 from etl.simulated_draws import entry
 from etl.simulated_exports import ad_exports, user_exports
@@ -43,9 +42,8 @@ def simulate(spark: SparkSession, conf: Conf, say: Callable[[str], None]) -> boo
         return False
     scratch = Path(conf.workdir) / "simulating"
     shutil.rmtree(scratch, ignore_errors=True)
-    with _methods_that_compile(spark):
-        _write_truth(spark, setting, scratch / "truth", say)
-        _write_landing(spark, setting, scratch, say)
+    _write_truth(spark, setting, scratch / "truth", say)
+    _write_landing(spark, setting, scratch, say)
     (scratch / "truth" / "planted.json").write_text(json.dumps(planted(setting), indent=1) + "\n", encoding="utf-8")
     (scratch / "landing" / MARKER).write_text(json.dumps(mark) + "\n", encoding="utf-8")
     # Landing goes last: only its marker says that both are there.
@@ -143,9 +141,7 @@ def _write_landing(spark: SparkSession, setting: Setting, scratch: Path, say: Ca
         step[1]()
         say(f"{step[0]} ({time.monotonic() - began:.0f} s)")
 
-    # Two at a time: the driver plans one while the other runs.
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(timed, steps))
+    side_by_side(timed, steps)
 
 
 def _by_day(rows: DataFrame, folder: Path, writer: str = "parquet", options: dict[str, str] | None = None) -> None:
@@ -168,15 +164,3 @@ def _fingerprint(setting: Setting) -> str:
     text = json.dumps([setting.world.model_dump(mode="json"), setting.size.model_dump(mode="json")], sort_keys=True)
     code = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("simulate*.py")))
     return hashlib.sha256(b"\0".join([text.encode(), *code])).hexdigest()[:16]
-
-
-@contextmanager
-def _methods_that_compile(spark: SparkSession) -> Iterator[None]:
-    """Java compiles no method above 8,000 bytes and would interpret the big one that Spark makes of these expressions: half the speed."""
-    key = "spark.sql.codegen.hugeMethodLimit"
-    before = spark.conf.get(key)
-    spark.conf.set(key, "8000")
-    try:
-        yield
-    finally:
-        spark.conf.set(key, str(before))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,6 +24,7 @@ from pyspark.sql.types import StructType
 
 from conf.schema import Conf
 from etl.schemas import Table, all_tables
+from etl.session import side_by_side
 
 
 class TableError(RuntimeError):
@@ -50,9 +50,7 @@ def table_path(workdir: str | Path, name: str) -> str:
 
 def create_tables(spark: SparkSession, conf: Conf) -> None:
     """Create what is missing; refuse a table whose columns lag behind the configuration."""
-    # Four at once: a small table's time is the driver's, not the executors'.
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda table: create_table(spark, conf.workdir, table), all_tables(conf).values()))
+    side_by_side(lambda table: create_table(spark, conf.workdir, table), all_tables(conf).values(), threads=4)
 
 
 def create_table(spark: SparkSession, workdir: str | Path, table: Table) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -16,6 +15,7 @@ from conf.schema import Conf, Kind, Source
 from etl import schemas
 from etl.landing import LandedFile, files_by_day, fingerprint, first_complete_day
 from etl.schemas import QUARANTINE, Table
+from etl.session import side_by_side
 from etl.sources import Block, account, classified
 from etl.splits import ONE_DAY, days_between
 from etl.tables import days_where, overwrite_days, replace_where
@@ -66,19 +66,19 @@ class Batch:
 
 
 def work(run: Run) -> Outcome:
-    batches = [batch for kind in KINDS if (batch := classified_batch(run, kind))]
+    batches = [batch for batch in side_by_side(lambda kind: classified_batch(run, kind), KINDS) if batch]
     try:
-        counted = [(batch, [row for row in account(batch.rows) if str(batch.first) <= row["day"] <= str(batch.last)]) for batch in batches]
-        # Broken rows first, then the good ones, so that a crash between loses none.
-        quarantine(run, batches)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda batch: keep(run, batch), batches))
+        accounts = side_by_side(lambda batch: account(batch.rows), batches)
+        side_by_side(lambda write: write(), [partial(quarantine, run, batches), *(partial(keep, run, batch) for batch in batches)])
     finally:
         for batch in batches:
             batch.rows.unpersist()
-    for batch, rows in counted:
-        require_balance(run, batch, rows)
-    rows = [row for _, found in counted for row in found]
+    side_by_side(lambda batch: run.contents.of_days(batch.kind, batch.first, batch.last), batches)
+    rows = []
+    for batch, counted in zip(batches, accounts, strict=True):
+        inside = [row for row in counted if str(batch.first) <= row["day"] <= str(batch.last)]
+        require_balance(run, batch, inside)
+        rows += inside
     sums = {name: sum(int(row[name]) for row in rows) for name in ("rows_in", "kept", "duplicates", "quarantined")}
     outputs = [f"{name}/{day}" for batch in batches for day in days_between(batch.first, batch.last) for name in (batch.kind, "quarantine")]
     told = f"{sums['rows_in']:,} rows in: {sums['kept']:,} kept, {sums['duplicates']:,} duplicates, {sums['quarantined']:,} quarantined"

@@ -2,6 +2,7 @@
 
 spark-submit jobs/nightly.py --conf-file conf/demo.yaml --day 2026-05-16
 spark-submit jobs/nightly.py --conf-file conf/demo.yaml --from 2026-05-01 --to 2026-05-14 --only ingest,build_examples,gate
+spark-submit jobs/nightly.py --conf-file conf/demo.yaml --backfill-from 2026-05-01 --from 2026-05-15 --to 2026-05-16
 
 Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 input missing, 4 validation failed, 5 training failed, 6 scoring failed,
 7 lock held or conflict. `<workdir>/runs/<day>/run_summary.json` says the same in words.
@@ -19,7 +20,7 @@ from pyspark.sql import SparkSession
 from conf.schema import Conf
 from etl.lock import night_lock
 from etl.session import start
-from etl.splits import Night, days_between
+from etl.splits import ONE_DAY, Night, days_between
 from etl.tables import create_tables, table_path
 from jobs import build_examples, calibrate, evaluate, gate, ingest, publish_model, report, score, train
 from jobs.common import DONE, Run, Stage, code_of, conf_of, day_option, main, open_run, parser, run_stage, write_summary
@@ -35,8 +36,14 @@ def nightly(argv: Sequence[str] | None) -> int:
     conf = conf_of(arguments)
     first, last = span(arguments)
     chosen = stages_named(arguments.only)
+    backfill = arguments.backfill_from
+    if backfill and (backfill >= first or chosen is not None):
+        options().error("--backfill-from is a day before the first night, and goes without --only")
     spark = start(conf.spark, f"adtower {conf.name}")
     try:
+        create_tables(spark, conf)
+        if backfill:
+            run_night(spark, conf, backfill, first - ONE_DAY, ETL)
         if chosen is not None and first != last:
             return run_night(spark, conf, first, last, chosen)
         for day in days_between(first, last):
@@ -51,6 +58,9 @@ def options() -> argparse.ArgumentParser:
     given.add_argument("--day", type=day_option, help="the night to run, such as 2026-05-16 (UTC)")
     given.add_argument("--from", dest="first", type=day_option, help="first night, with --to; with --only, the first day of one range")
     given.add_argument("--to", dest="last", type=day_option, help="last night")
+    given.add_argument(
+        "--backfill-from", type=day_option, help="first build the days from here to the first night as one range: ingest, examples, gate"
+    )
     given.add_argument("--only", help=f"stages, by comma: {', '.join(stage.name for stage in STAGES)}")
     return given
 
@@ -76,7 +86,6 @@ def stages_named(only: str | None) -> tuple[Stage, ...] | None:
 
 def run_night(spark: SparkSession, conf: Conf, asked: date, day: date, stages: Sequence[Stage]) -> int:
     """One night (or one range of days up to it) under its lock; a failure leaves its summary and goes on up."""
-    create_tables(spark, conf)
     run = open_run(spark, conf, Night.of(day, conf), asked)
     progress = Progress(spark, len(stages))
     begun = time.monotonic()
