@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from conf.history import History, history_column
 from conf.strict import Name, Strict
 from conf.template import Template
 
@@ -59,6 +60,13 @@ class Head(Strict):
     window_hours: float = Field(24, ge=0, le=24 * 60, description="how long after being shown an engagement counts, hours")
     min_dwell_seconds: float = Field(0, ge=0, description="an engagement counts only with this much dwell, seconds")
     applies_to: str = Field("true", description="predicate over impressions; where it is not true the label is masked")
+    attribution: Literal["impression", "last_touch"] = Field(
+        "impression",
+        description="impression: the engagement names its impression_id; last_touch: the newest impression of its user, ad and session before it",
+    )
+    observed_by: Name | None = Field(
+        None, description="an action that shows the outcome was seen at all: without one inside the window the label is masked, never 0"
+    )
     parent: Name | None = Field(None, description="head under which this one is conditional: p = p(parent) x p(this | parent)")
     utility_weight: float = Field(0.0, description="weight of this head's probability in utility (negative for hide)")
 
@@ -161,6 +169,7 @@ class Conf(Strict):
     simulation: Simulation | None = None
     clock: Clock = Clock()
     sources: dict[Name, Source] = Field(min_length=1)
+    history: History = History()
     tower: str = Field("source", description="expression over canonical impression and inventory columns")
     heads: dict[Name, Head] = Field(min_length=1)
     template: Template
@@ -180,6 +189,8 @@ class Conf(Strict):
                 raise ValueError(f"head {name} has parent {head.parent}, itself a child; a child's parent must be a top head")
             if list(self.heads).index(head.parent) > list(self.heads).index(name):
                 raise ValueError(f"head {name} stands before its parent {head.parent}; list the parent first")
+        for feature in self.template.of_family("history"):
+            history_column(feature.column, self.history.keys, self.heads)
         kinds = {source.kind for source in self.sources.values()}
         if "impressions" not in kinds:
             raise ValueError("no source block of kind impressions; add one to `sources`")

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from conf.strict import Name, Strict
 
-Family = Literal["user", "ad", "context", "serving"]
+Family = Literal["user", "ad", "history", "context", "serving"]
 FeatureType = Literal["continuous", "hashed", "one_hot", "dense"]
 
 
@@ -19,7 +19,9 @@ class Feature(Strict):
     """One column of `examples` and `inventory` as the model reads it."""
 
     column: Name = Field(description="column of examples and inventory; the feature carries its name")
-    family: Family = Field(description="which table it comes from: user -> users, ad -> ads, context and serving -> the impression itself")
+    family: Family = Field(
+        description="where it comes from: user -> users, ad -> ads, history -> counts of earlier days, context and serving -> the impression"
+    )
     type: FeatureType
     transform: Literal["squash", "log", "none"] = Field(
         "squash", description="continuous only. squash: clip at fitted quantiles, standardise; log: signed log1p, then squash; none: raw"
@@ -36,6 +38,8 @@ class Feature(Strict):
         needed = {"hashed": "buckets", "one_hot": "vocabulary", "dense": "width"}.get(self.type)
         if needed and not getattr(self, needed):
             raise ValueError(f"feature {self.column} is {self.type} and has no {needed}; give {needed} a value above 0")
+        if self.family == "history" and self.type != "continuous":
+            raise ValueError(f"feature {self.column} counts history and is {self.type}; make it continuous")
         for knob, owner in (("buckets", "hashed"), ("vocabulary", "one_hot"), ("width", "dense")):
             if getattr(self, knob) and self.type != owner:
                 raise ValueError(f"feature {self.column} is {self.type}, and {knob} belongs to {owner}; remove it")

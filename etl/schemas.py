@@ -1,9 +1,9 @@
 """Every table on one page: columns, types, units, key, partition, who writes it. All clocks are UTC.
 
 `day` partitions each table. For impressions, examples and served it is the UTC day of shown_at; for engagements, users and ads the day
-of received_at; for inventory and scores the day scored; for quarantine the day the broken row would have had, or its file's (a rebuilt
-day then replaces its own broken rows, where a partition a night would repeat them K times); for metrics, calibration_daily, models,
-publications and runs the night's `--day`.
+of received_at; for history the day on which what it counts became known; for inventory and scores the day scored; for quarantine the day
+the broken row would have had, or its file's (a rebuilt day then replaces its own broken rows, where a partition a night would repeat them
+K times); for metrics, calibration_daily, models, publications and runs the night's `--day`.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ IMPRESSION_COLUMNS = (
     column("ad_id", STRING, "the ad shown", nullable=False),
     column("campaign_id", STRING, "the ad's campaign"),
     column("advertiser_id", STRING, "who pays"),
+    column("session", STRING, "the session it was shown in; last-touch attribution stays within it"),
     column("position", INT, "slot on the page, 0 is the first; known only once served"),
     column("bid_micros", LONG, "bid, millionths of the account's currency"),
 )
@@ -242,12 +243,27 @@ def examples(conf: Conf) -> Table:
         "examples",
         (
             *IMPRESSION_COLUMNS,
-            *feature_columns(conf.template, "user", "ad", "context", "serving"),
+            *feature_columns(conf.template, "user", "ad", "history", "context", "serving"),
             *labels,
             column("labels_as_of", TIME, "labels use what was received by then", nullable=False),
             DAY,
         ),
         key=("impression_id",),
+    )
+
+
+def history(conf: Conf) -> Table:
+    """What became known on a day, by what it is counted for: grain (day, kind, key)."""
+    return Table(
+        "history",
+        (
+            column("kind", STRING, "what is counted by: user, ad, ...; a name of history.keys", nullable=False),
+            column("key", STRING, "whose counts these are", nullable=False),
+            column("impressions", LONG, "impressions received on the day"),
+            *(column(f"engaged_{head}", LONG, f"impressions whose {head} became known on the day") for head in conf.heads),
+            DAY,
+        ),
+        key=("day", "kind", "key"),
     )
 
 
@@ -303,7 +319,7 @@ def scores(conf: Conf) -> Table:
 
 def all_tables(conf: Conf) -> dict[str, Table]:
     tables = (
-        impressions(conf), ENGAGEMENTS, entity(conf, "user"), entity(conf, "ad"), inventory(conf), QUARANTINE, examples(conf),
-        served(conf), scores(conf), METRICS, CALIBRATION_DAILY, MODELS, PUBLICATIONS, RUNS,
+        impressions(conf), ENGAGEMENTS, entity(conf, "user"), entity(conf, "ad"), inventory(conf), QUARANTINE, history(conf),
+        examples(conf), served(conf), scores(conf), METRICS, CALIBRATION_DAILY, MODELS, PUBLICATIONS, RUNS,
     )  # fmt: skip
     return {table.name: table for table in tables}

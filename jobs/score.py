@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from etl import schemas
 from etl.entities import first_state_day, with_entity
+from etl.history import first_history_day, wanted, with_history
 from etl.landing import InputMissing, pattern
 from etl.registry import calibrator_file, model_dir, publish
 from etl.runs import fingerprint
@@ -28,6 +29,8 @@ def inputs(run: Run) -> dict[str, str]:
     found = {"model": chosen.model} | run.contents.of_file(calibrator_file(chosen.model, run.night.day))
     for table in ("users", "ads"):
         found |= run.contents.of_days(table, first_state_day(scored, run.conf), run.night.day)
+    if wanted(run.conf):
+        found |= run.contents.of_days("history", first_history_day(scored, run.conf), run.night.day)
     return found | run.contents.of_days("inventory", scored, scored)
 
 
@@ -42,6 +45,8 @@ def work(run: Run) -> Outcome:
     for family in ("user", "ad"):
         states = read_days(spark, conf.workdir, schemas.entity(conf, family), first_state_day(scored, conf), run.night.day)
         rows = with_entity(rows, states, conf, family, scored, scored, F.lit(start_of(scored)))
+    history = read_days(spark, conf.workdir, schemas.history(conf), first_history_day(scored, conf), run.night.day)
+    rows = with_history(rows, history, conf, scored, scored)
     bundle, calibrator = (
         model_dir(conf, chosen.model),
         (Path(conf.workdir) / calibrator_file(chosen.model, run.night.day)).read_text(encoding="utf-8"),
@@ -84,7 +89,7 @@ def require_balance(run: Run) -> int:
 STAGE = Stage(
     name="score",
     packages=("etl", "models"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "template", "clock"})],
+    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "template", "clock", "history"})],
     inputs=inputs,
     work=work,
 )

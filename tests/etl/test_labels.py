@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from conf.schema import Conf
 from etl import schemas
-from etl.labels import with_labels
+from etl.labels import too_late, with_labels
 from tests.small import DAY, at, rows, small_conf
 
 LATER = DAY + timedelta(days=3)
@@ -71,3 +71,62 @@ def test_an_engagement_received_after_the_last_rebuild_does_not_count(spark: Spa
     shown = [{"impression_id": row["impression_id"]} for row in engaged]
     found = labels(spark, small_conf(), shown, engaged, last=DAY + timedelta(days=20))
     assert (found["just in time"][0], found["with the next night"][0]) == (1, 0)
+
+
+def test_by_last_touch_the_newest_impression_before_the_engagement_gets_it_within_user_ad_and_session(spark: SparkSession) -> None:
+    conf = small_conf(heads={"click": {"action": "click", "attribution": "last_touch"}})
+    same = {"user_id": "u", "ad_id": "a", "session": "s"}
+    next_day = DAY + timedelta(days=1)
+    cases = [  # impression_id, its columns, click; the engagements are below
+        ("earlier", {**same, "shown_at": at("09:00")}, 0),
+        ("newest before", {**same, "shown_at": at("10:00")}, 1),
+        ("shown after", {**same, "shown_at": at("11:00")}, 0),
+        ("another session", {**same, "session": "t"}, 0),
+        ("another ad", {**same, "ad_id": "b"}, 0),
+        ("without sessions", {**same, "session": None, "ad_id": "c"}, 1),
+        ("nobody's", {**same, "user_id": None, "ad_id": "d"}, 0),
+        ("on time", {**same, "ad_id": "e"}, 1),
+        ("received a day later", {**same, "ad_id": "e", "shown_at": at("10:20"), "received_at": at("09:00", next_day)}, 1),
+    ]
+    acts = [("a", "s"), ("c", None), ("d", "s"), ("e", "s")]
+    engaged = [
+        {"impression_id": None, "user_id": "u", "ad_id": ad, "session": session, "acted_at": at("10:30"), "received_at": at("10:31")}
+        for ad, session in acts
+    ]
+    found = labels(spark, conf, [{"impression_id": name, **columns} for name, columns, _ in cases], engaged)
+    assert found == {name: (click,) for name, _, click in cases}
+
+
+def test_an_engagement_that_names_its_impression_is_not_credited_by_last_touch_to_a_head_that_asks_by_impression(
+    spark: SparkSession,
+) -> None:
+    heads = {"click": {"action": "click"}, "touched": {"action": "click", "attribution": "last_touch"}}
+    shown = [
+        {"impression_id": "named", "user_id": "u", "shown_at": at("09:00")},
+        {"impression_id": "newest", "user_id": "u", "shown_at": at("10:00")},
+    ]
+    engaged = [{"impression_id": "named", "user_id": "u", "ad_id": "a1", "acted_at": at("10:30"), "received_at": at("10:31")}]
+    assert labels(spark, small_conf(heads=heads), shown, engaged) == {"named": (1, 0), "newest": (0, 1)}
+
+
+def test_a_label_is_masked_until_something_shows_that_its_outcome_was_seen(spark: SparkSession) -> None:
+    heads = {"long_view": {"action": "next_view", "min_dwell_seconds": 60, "observed_by": "next_view"}}
+    cases: list[tuple[str, list[int], int | None]] = [  # impression_id, dwell of what came next in ms, long_view
+        ("long", [60_000], 1),
+        ("short", [59_999], 0),
+        ("last of its session", [], None),
+    ]
+    engaged = [{"impression_id": name, "action": "next_view", "dwell_ms": dwell} for name, dwells, _ in cases for dwell in dwells]
+    found = labels(spark, small_conf(heads=heads), [{"impression_id": name} for name, _, _ in cases], engaged)
+    assert found == {name: (label,) for name, _, label in cases}
+
+
+def test_what_comes_too_late_for_any_label_is_told_apart(spark: SparkSession) -> None:
+    limit = timedelta(hours=48)
+    engaged = [
+        {"impression_id": "in time", "received_at": at("10:02") + limit},
+        {"impression_id": "too late", "received_at": at("10:02:01") + limit},
+        {"impression_id": "of no head", "action": "share", "received_at": at("10:02:01") + limit},
+    ]
+    late = too_late(rows(spark, schemas.ENGAGEMENTS, engaged), small_conf()).collect()
+    assert [row["impression_id"] for row in late] == ["too late"]
