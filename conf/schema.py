@@ -77,6 +77,22 @@ class Clock(Strict):
     train_days: int = Field(28, ge=1, description="a full training reads at most this many days")
 
 
+class Sampling(Strict):
+    """Negative downsampling of the training snapshot; off by default."""
+
+    keep_negatives: dict[Name, float] = Field(
+        default_factory=dict,
+        description="source -> probability with which its rows without any engagement are trained on, each weighing 1 / this",
+    )
+
+    @model_validator(mode="after")
+    def _are_probabilities(self) -> Sampling:
+        wrong = {source: kept for source, kept in self.keep_negatives.items() if not 0 < kept <= 1}
+        if wrong:
+            raise ValueError(f"keep_negatives holds {wrong}; give each source a probability above 0 and at most 1")
+        return self
+
+
 class SparkConf(Strict):
     master: str = Field(
         "local[2,4]",
@@ -135,12 +151,35 @@ class Calibration(Strict):
 
 
 class Gate(Strict):
-    """What the Great Expectations checkpoint on `examples` asks beside the exact schema and the row rules."""
+    """What the Great Expectations checkpoints on a night's tables ask beside exact schemas, row rules and unique keys.
+
+    Critical ones stop the night; the others are warnings of the report.
+    """
 
     min_rows_a_day: int = Field(1, ge=0, description="fewer examples on a day than this stops the night")
     max_quarantined_share: float = Field(0.05, ge=0, le=1, description="of a source's rows in; more stops the night")
     max_label_rate: float = Field(0.9, ge=0, le=1, description="a head positive more often than this on a mature day stops the night")
     max_missing_share: float = Field(0.9, ge=0, le=1, description="a feature missing more often than this is a warning")
+    max_count_ratio: float = Field(
+        5, gt=1, description="a source's rows beyond this many times the usual, or below one in this many, stop the night"
+    )
+    warn_count_ratio: float = Field(2, gt=1, description="the same as a warning")
+    warn_label_ratio: float = Field(2, gt=1, description="a head's rate in a source, in times the usual rate, either way; a warning")
+    min_expected_rows: int = Field(100, ge=1, description="rows (or positives) that must be usual before their ratio is judged")
+    min_same_weekdays: int = Field(
+        3, ge=1, description="earlier days of the same weekday that make a baseline; with fewer it is all earlier days"
+    )
+    max_psi: float = Field(0.25, gt=0, description="population stability index of a feature, newest day against training; a warning")
+    min_psi_rows: int = Field(1000, ge=1, description="rows on both sides before shift and unseen values are judged")
+    max_unseen_share: float = Field(
+        0.3, ge=0, le=1, description="of the newest day's rows, those with a feature value that training never met; a warning"
+    )
+    seen_bits: int = Field(
+        65536, ge=1024, le=2**20, multiple_of=8, description="hash positions by which the values of a feature are remembered, bits a day"
+    )
+    max_unknown_share: float = Field(
+        0.05, ge=0, le=1, description="of a day's rows, those that name a user, ad or impression that no log brought; a warning"
+    )
 
 
 class Simulation(Strict):
@@ -175,6 +214,7 @@ class Conf(Strict):
     template: Template
     model: ModelConf = ModelConf()
     training: Training = Training()
+    sampling: Sampling = Sampling()
     calibration: Calibration = Calibration()
     gate: Gate = Gate()
 
@@ -191,6 +231,12 @@ class Conf(Strict):
                 raise ValueError(f"head {name} stands before its parent {head.parent}; list the parent first")
         for feature in self.template.of_family("history"):
             history_column(feature.column, self.history.keys, self.heads)
+        feeds = sorted({source.source for source in self.sources.values()})
+        unknown = sorted(set(self.sampling.keep_negatives) - set(feeds))
+        if unknown:
+            raise ValueError(
+                f"sampling.keep_negatives names {', '.join(unknown)}, no source of this configuration; sources: {', '.join(feeds)}"
+            )
         kinds = {source.kind for source in self.sources.values()}
         if "impressions" not in kinds:
             raise ValueError("no source block of kind impressions; add one to `sources`")

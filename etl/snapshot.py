@@ -1,7 +1,7 @@
 """Examples of one pinned version -> the plain Parquet files and the manifest that training reads.
 
-Grain: one row an example, every example (the loss masks what has no label). Columns: those of etl/encoding.py, then `label_<head>` tinyint
-(1, 0, -1 = masked) for each head and `weight` float (1.0). No nulls, no strings, one column a feature.
+Grain: one row an example that etl/sampling.py keeps (the loss masks what has no label). Columns: those of etl/encoding.py, then
+`label_<head>` tinyint (1, 0, -1 = masked) for each head, `weight` and `sampling_rate` float. No nulls, no strings, one column a feature.
 
 Rows stand in a seeded hash order and are dealt round `virtual_shards` files, as cards are: row i is row i // V of shard i % V. So shards
 differ by at most one row, each is a fair sample, and the files are the same bytes however the examples were partitioned.
@@ -27,8 +27,10 @@ from conf.schema import Conf, Head
 from conf.template import Feature
 from etl.encoding import TOWER, encoded, encoded_columns
 from etl.ordering import with_global_index
+from etl.sampling import with_sampling
 
 ROW_GROUP_BYTES = 32 * 1024 * 1024  # petastorm's unit of work and memory
+WEIGHTS = ("weight", "sampling_rate")
 CLIP_AT = (0.001, 0.999)
 # Statistics use at most this many rows, the first of the hash order: a fair sample, and the same one in every run. (percentile_approx
 # over all rows gives other quantiles for another partitioning of the same rows.)
@@ -79,7 +81,8 @@ def _write_shards(examples: DataFrame, conf: Conf, towers: Sequence[str], writin
     shards = conf.training.virtual_shards
     labels = [f"label_{head}" for head in conf.heads]
     order = F.xxhash64("impression_id", F.lit(conf.seed).cast("bigint"))
-    numbers = encoded(examples, conf.template, towers, keep=("impression_id", *labels)).withColumn("__order", order)
+    kept = with_sampling(examples, conf)
+    numbers = encoded(kept, conf.template, towers, keep=("impression_id", *labels, *WEIGHTS)).withColumn("__order", order)
     indexed, rows = with_global_index(numbers, "__order", "impression_id", name="__index")
     dealt = (
         indexed.withColumn("__shard", F.col("__index") % shards)
@@ -88,7 +91,7 @@ def _write_shards(examples: DataFrame, conf: Conf, towers: Sequence[str], writin
         .select(
             *encoded_columns(conf.template),
             *(F.coalesce(F.col(label).cast("tinyint"), F.lit(-1).cast("tinyint")).alias(label) for label in labels),
-            F.lit(1.0).cast("float").alias("weight"),
+            *WEIGHTS,
             "__shard",
         )
     )

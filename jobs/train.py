@@ -54,7 +54,7 @@ def inputs(run: Run) -> dict[str, str]:
 
 
 def reads(conf: Conf) -> list[object]:
-    return [conf.model_dump(mode="json", include={"heads", "template", "model", "training", "seed"}), conf.clock.train_days]
+    return [conf.model_dump(mode="json", include={"heads", "template", "model", "training", "sampling", "seed"}), conf.clock.train_days]
 
 
 def work(run: Run) -> Outcome:

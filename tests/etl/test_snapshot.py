@@ -98,7 +98,7 @@ def test_rows_in_seeded_hash_order_are_dealt_round_the_shards(spark: SparkSessio
 
 
 def test_a_file_holds_the_encoded_columns_then_labels_and_weight_without_nulls_or_strings(snapshot: Path, shards: list[pa.Table]) -> None:
-    names = [*encoded_columns(conf().template), "label_click", "label_good_click", "label_scroll_up", "weight"]
+    names = [*encoded_columns(conf().template), "label_click", "label_good_click", "label_scroll_up", "weight", "sampling_rate"]
     for shard, table in enumerate(shards):
         assert table.column_names == names
         assert {str(field.type) for field in table.schema} == {"float", "int32", "int8"}
