@@ -187,6 +187,9 @@ class Training(Strict):
     warm_start: bool = Field(True, description="start from the published model and train on the days after its training end")
     learning_rate: float = Field(2e-3, gt=0, description="AdamW, dense parts")
     embedding_learning_rate: float = Field(2e-2, gt=0, description="row-wise Adagrad, embedding rows")
+    warm_up_share: float = Field(
+        0.05, ge=0, lt=1, description="of the steps, over which both learning rates rise; they then fall to zero at the last step"
+    )
     weight_decay: float = Field(1e-4, ge=0, description="AdamW, dense matrices")
     residual_decay: float = Field(
         1e-2, ge=0, description="AdamW decay of the towers' residual layers: what shrinks a tower to the shared one"

@@ -313,7 +313,7 @@ def scores(conf: Conf) -> Table:
         key=("day", "inventory_id", "model"),
         lineage=("inventory_version", "run_id", "scored_at"),
         checks=tuple((f"p_{head}_is_open_unit", f"p_{head} > 0 AND p_{head} < 1") for head in heads)
-        + tuple((f"p_{head}_at_most_parent", f"p_{head} <= p_{spec.parent}") for head, spec in heads.items() if spec.parent),
+        + tuple((f"p_{head}_at_most_p_{spec.parent}", f"p_{head} <= p_{spec.parent}") for head, spec in heads.items() if spec.parent),
     )
 
 

@@ -20,11 +20,13 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructField, StructType
 
 from conf.schema import Conf
 from etl.schemas import Table, all_tables
 from etl.session import side_by_side
+
+RETIRED = "retired: "  # how the comment of a retired column begins
 
 
 class TableError(RuntimeError):
@@ -54,15 +56,16 @@ def create_tables(spark: SparkSession, conf: Conf) -> None:
 
 
 def create_table(spark: SparkSession, workdir: str | Path, table: Table) -> None:
-    """Create the table if it is not there; refuse one with other columns."""
+    """Create the table if it is not there; refuse one with other columns, those apart that a migration has retired."""
     path = table_path(workdir, table.name)
     if not DeltaTable.isDeltaTable(spark, path):
         _create(spark, path, table)
-    missing, foreign = _difference(spark.read.format("delta").load(path).schema, table.schema)
+    missing, foreign = difference(spark.read.format("delta").load(path).schema, table.schema)
     if missing or foreign:
         raise TableError(
-            f"table {table.name} at {path}: missing {missing or 'nothing'}, not in the configuration {foreign or 'nothing'}. "
-            f"Give the configuration a new workdir, or bring its heads and features back to the table's"
+            f"table {table.name} at {path}: missing {[f'{field.name} {field.dataType.simpleString()}' for field in missing] or 'nothing'}, "
+            f"not in the configuration {[field.name for field in foreign] or 'nothing'}. "
+            f"Run `python jobs/migrate.py --conf-file ...` (--dry-run shows what it would change), or give the configuration a new workdir"
         )
 
 
@@ -74,18 +77,25 @@ def _create(spark: SparkSession, path: str, table: Table) -> None:
     builder.execute()
 
 
-def _difference(found: StructType, wanted: StructType) -> tuple[list[str], list[str]]:
-    have = {field.name: field.dataType for field in found}
-    want = {field.name: field.dataType for field in wanted}
-    missing = [f"{name} {kind.simpleString()}" for name, kind in want.items() if have.get(name) != kind]
-    return missing, [name for name in have if name not in want]
+def difference(found: StructType, wanted: StructType) -> tuple[list[StructField], list[StructField]]:
+    """Columns that the table lacks (or has in another type, or retired), and those it has beyond what is wanted, not yet retired."""
+    have = {field.name: field.dataType for field in found if not is_retired(field)}
+    names = {field.name for field in wanted}
+    missing = [field for field in wanted if have.get(field.name) != field.dataType]
+    return missing, [field for field in found if field.name not in names and not is_retired(field)]
+
+
+def is_retired(field: StructField) -> bool:
+    """A column that left the configuration: it stays in its table, null in new rows, and nobody reads it."""
+    return str(field.metadata.get("comment", "")).startswith(RETIRED)
 
 
 def read(spark: SparkSession, workdir: str | Path, table: Table, version: int | None = None) -> DataFrame:
+    """Rows of the table: the columns of the configuration, in its order; retired ones are left out."""
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
-    return reader.load(table_path(workdir, table.name))
+    return reader.load(table_path(workdir, table.name)).select(*(field.name for field in table.columns))
 
 
 def read_days(spark: SparkSession, workdir: str | Path, table: Table, first: date, last: date, version: int | None = None) -> DataFrame:
@@ -162,7 +172,10 @@ def _commit(write: Callable[[], None], name: str) -> None:
         if "Concurrent" in text or "DELTA_CONCURRENT" in text:
             raise ConflictError(f"another run wrote {name} at the same time: {text.splitlines()[0]}") from error
         if "DELTA_VIOLATE_CONSTRAINT" in text or "CHECK constraint" in text:
-            raise TableError(f"{name}: {text.splitlines()[0]}") from error
+            # Delta tells a broken CHECK beneath replaceWhere's own: the check that has a name is the one to show.
+            lines = text.splitlines()
+            named = (line for line in lines if "CHECK constraint" in line and "constraint EXPRESSION" not in line)
+            raise TableError(f"{name}: {next(named, lines[0]).strip()}") from error
         raise
 
 

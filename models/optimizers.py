@@ -49,6 +49,15 @@ def adamw(model: EngagementModel, training: Training) -> torch.optim.AdamW:
     return torch.optim.AdamW(options, lr=training.learning_rate, eps=ADAM_EPSILON, fused=True)
 
 
+def pace(step: int, steps: int, warm_up_share: float) -> float:
+    """What share of the learning rates step `step` (0-based) of `steps` takes: up to 1 over the first `warm_up_share`, then down to 0.
+
+    A constant rate leaves the level of a head where the last batches happened to push it; linear decay ends quietly (arXiv:2405.18392).
+    """
+    warm_up = round(steps * warm_up_share)
+    return (step + 1) / (warm_up + 1) if step < warm_up else (steps - step) / (steps - warm_up)
+
+
 def merged(ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Rows of the same id summed: (ids [U] ascending and distinct, rows [U, E])."""
     ids_U, position = torch.unique(ids, return_inverse=True)

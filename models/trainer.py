@@ -22,7 +22,7 @@ from models.engagement import EngagementModel
 from models.errors import TrainingFailed
 from models.losses import head_losses, share_of_weight
 from models.manifest import Manifest, read_manifest
-from models.optimizers import FlatGradient, adamw, merged, rowwise_adagrad_
+from models.optimizers import FlatGradient, adamw, merged, pace, rowwise_adagrad_
 from models.progress import Progress
 from models.warm_start import Start, cold, warm
 
@@ -75,9 +75,9 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
     with torch.random.fork_rng():
         torch.manual_seed(request.seed)
         start = warm(manifest, request.model, request.parent) if request.parent else cold(manifest, request.model)
-        fit = Fit(start, manifest, request, collective)
-        steps = steps_an_epoch(manifest, request.training.batch_size)
-        progress = Progress(collective.rank, steps * request.epochs, manifest.rows * request.epochs)
+        steps = steps_an_epoch(manifest, request.training.batch_size) * request.epochs
+        fit = Fit(start, manifest, request, collective, steps)
+        progress = Progress(collective.rank, steps, manifest.rows * request.epochs)
         for epoch in range(request.epochs):
             fit.begin_epoch()
             for batch in read_batches(manifest, request.training.batch_size, shards, epoch, request.seed):
@@ -96,7 +96,7 @@ class Fit:
     Shapes: B local rows, H heads, U rows of the table in the local batch, E embedding width.
     """
 
-    def __init__(self, start: Start, manifest: Manifest, request: TrainRequest, collective: Collective) -> None:
+    def __init__(self, start: Start, manifest: Manifest, request: TrainRequest, collective: Collective, steps: int) -> None:
         self.start, self.training, self.collective = start, request.training, collective
         self.model: EngagementModel = start.model.to(collective.device).train()
         self.squares = start.squares.to(collective.device)
@@ -105,7 +105,7 @@ class Fit:
         self.share_H = share_of_weight(manifest.weight, manifest.rows, self.training.batch_size).to(collective.device)
         self.flat = FlatGradient(self.model, extra=len(manifest.heads))
         self.adamw = adamw(self.model, self.training)
-        self.steps, self.loss_H = 0, torch.zeros(len(manifest.heads), dtype=torch.float64)
+        self.steps, self.steps_in_all, self.loss_H = 0, steps, torch.zeros(len(manifest.heads), dtype=torch.float64)
 
     def begin_epoch(self) -> None:
         self.loss_H.zero_()
@@ -123,8 +123,12 @@ class Fit:
         ids_U, gradient_UE = self._gathered(lookup.ids_U, lookup.rows_UE.grad)
         norm = self.flat.clip_(self.training.gradient_clip)
         self._require_finite(norm + gradient_UE.sum())
+        share = pace(self.steps, self.steps_in_all, self.training.warm_up_share)
+        for group in self.adamw.param_groups:
+            group["lr"] = share * self.training.learning_rate
         self.adamw.step()
-        rowwise_adagrad_(self.model.representation.embedding.table, self.squares, ids_U, gradient_UE, self.training.embedding_learning_rate)
+        table, rate = self.model.representation.embedding.table, share * self.training.embedding_learning_rate
+        rowwise_adagrad_(table, self.squares, ids_U, gradient_UE, rate)
         self.steps += 1
         self.loss_H += self.flat.extra.cpu()
         return float(self.flat.extra.sum())

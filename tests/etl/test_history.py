@@ -146,7 +146,7 @@ def test_days_in_one_range_and_one_by_one_are_counted_alike(spark: SparkSession)
     ]
     shown, engaged = logs(drawn)
     whole = sorted(counts(spark, conf, shown, engaged).collect())
-    single = []
+    single: list[Any] = []
     for number in range((DAY - FIRST).days + 1):
         day = FIRST + number * ONE_DAY
         since = first_impression_day(day, conf)

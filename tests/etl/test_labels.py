@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -77,7 +78,7 @@ def test_by_last_touch_the_newest_impression_before_the_engagement_gets_it_withi
     conf = small_conf(heads={"click": {"action": "click", "attribution": "last_touch"}})
     same = {"user_id": "u", "ad_id": "a", "session": "s"}
     next_day = DAY + timedelta(days=1)
-    cases = [  # impression_id, its columns, click; the engagements are below
+    cases: list[tuple[str, dict[str, Any], int]] = [  # impression_id, its columns, click; the engagements are below
         ("earlier", {**same, "shown_at": at("09:00")}, 0),
         ("newest before", {**same, "shown_at": at("10:00")}, 1),
         ("shown after", {**same, "shown_at": at("11:00")}, 0),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from conf.schema import Training
-from models.optimizers import FlatGradient, adamw, merged, rowwise_adagrad_
+from models.optimizers import FlatGradient, adamw, merged, pace, rowwise_adagrad_
 from tests.models.small_model import small_model
 
 
@@ -66,3 +66,8 @@ def test_what_a_tower_has_of_its_own_decays_by_residual_decay():
     assert found["towers.shared.0.weight"] == 0.1
     assert found["towers.residual.of_tower.0.0.weight"] == 0.2
     assert found["heads.residual.of_tower.1.bias"] == 0.2
+
+
+def test_learning_rates_rise_over_the_warm_up_and_fall_to_zero():
+    assert [pace(step, 6, 1 / 3) for step in range(6)] == pytest.approx([1 / 3, 2 / 3, 1, 3 / 4, 2 / 4, 1 / 4])
+    assert pace(0, 1, 0.05) == 1  # one step is a whole one

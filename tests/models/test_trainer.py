@@ -91,6 +91,22 @@ def test_a_row_of_weight_two_is_two_rows(tmp_path: Path):
     assert results[0].loss == pytest.approx(results[1].loss, rel=1e-4)
 
 
+def test_a_downsampled_snapshot_trains_a_model_whose_mean_prediction_is_the_full_datas(tmp_path: Path):
+    quiet = (EXAMPLES["label_click"] != 1) & (EXAMPLES["label_save"] != 1)  # a good click is a click
+    kept = ~quiet | (np.random.default_rng(3).random(6000) < 0.25)
+    weighing = EXAMPLES | {"weight": np.where(quiet, 4, 1).astype(np.float32)}
+    shared = Template(features=TEMPLATE.of_type("continuous", "one_hot"))  # no ids, which would learn rows by heart
+    means = {}
+    for name, rows in (("full", np.ones(6000, bool)), ("sampled", kept)):
+        columns = {column: values[rows] for column, values in (EXAMPLES if name == "full" else weighing).items()}
+        result = train(request_of(write_snapshot(tmp_path / name, columns, shared), tmp_path / f"{name}-model", epochs=4))
+        means[name] = (1 / (1 + np.exp(-Predictor(result.bundle_dir).log_odds(EXAMPLES)))).mean(0)
+    assert kept.mean() < 0.6
+    assert means["sampled"] == pytest.approx(means["full"], rel=0.1)
+    unweighted = EXAMPLES["label_click"][kept].mean()  # what a model of the kept rows would predict without weights
+    assert unweighted > 1.5 * means["full"][list(HEADS).index("click")]
+
+
 def test_a_head_without_a_label_is_left_out_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     columns = example_columns(400) | {"label_save": np.full(400, -1, np.int8)}
     result = train(request_of(write_snapshot(tmp_path / "snapshot", columns), tmp_path / "model"))

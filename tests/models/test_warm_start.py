@@ -26,7 +26,7 @@ NEWER = example_columns(300, seed=2)
 def parent(tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp("parent")
     snapshot = write_snapshot(directory / "snapshot", EXAMPLES)
-    return train(TrainRequest(str(snapshot), str(directory / "model"), "parent", SMALL, TRAINING, epochs=1, seed=1)).bundle_dir
+    return train(TrainRequest(str(snapshot), str(directory / "model"), "parent", SMALL, TRAINING, epochs=3, seed=1)).bundle_dir
 
 
 def warmed(parent: str, snapshot: Path) -> tuple[Start, Manifest]:
