@@ -1,33 +1,84 @@
-"""A Great Expectations checkpoint on `examples`, and the row account: a critical failure stops the night. A stage of jobs/nightly.py."""
+"""Great Expectations checkpoints on the night's tables, and the row account: a critical failure stops the night. A stage of jobs/nightly.py."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date
 
 from etl import schemas
+from etl.entities import first_state_day
+from etl.runs import fingerprint
 from etl.tables import read_days
 from jobs.build_examples import bounds
 from jobs.common import VALIDATION, NotYet, Outcome, Run, Stage, StageFailed
+from validation.account import check_account, check_quarantine
+from validation.baseline import History
+from validation.checkpoint import prune_docs
 from validation.findings import GateFailed
-from validation.gate import check_account, check_examples, check_quarantine
+from validation.gate import Clock, Judged, Known, check_tables
+
+
+def spans(run: Run) -> dict[str, tuple[date, date]]:
+    """First and last day judged of each table: what this night wrote. An inventory that was not delivered is for the score stage to tell."""
+    first, last = bounds(run)
+    found = {"impressions": (first, last)}
+    kinds = {source.kind for source in run.conf.sources.values()}
+    for kind in ("engagements", "users", "ads"):
+        if kind in kinds:
+            found[kind] = (run.asked, run.last_writable("ingest", kind))
+    if run.contents.of_days("inventory", run.night.scored, run.night.scored):
+        found["inventory"] = (run.night.scored, run.night.scored)
+    return {name: days for name, days in {**found, "examples": (first, last)}.items() if days[0] <= days[1]}
+
+
+def known_spans(run: Run) -> dict[str, dict[str, tuple[str, date, date]]]:
+    """Table -> id column -> the table that must know the id, and its days."""
+    judged = spans(run)
+    links: dict[str, dict[str, tuple[str, date, date]]] = {"engagements": {"impression_id": ("impressions", run.first, run.night.day)}}
+    if "examples" in judged:
+        first, last = judged["examples"]
+        states = {"user_id": "users", "ad_id": "ads"}
+        links["examples"] = {column: (name, first_state_day(first, run.conf), last) for column, name in states.items() if name in judged}
+    return {table: of for table, of in links.items() if table in judged}
+
+
+def history_of(run: Run) -> History:
+    """What the gates of earlier nights that passed had counted."""
+    passed = [record for record in run.ledger.done if record.stage == "gate" and record.day < run.night.day]
+    return History.of(record.counts for record in sorted(passed, key=lambda record: record.day))
 
 
 def inputs(run: Run) -> dict[str, str]:
-    first, last = bounds(run)
-    return run.contents.of_days("examples", first, last)
+    found: dict[str, str] = {}
+    for table, (first, last) in spans(run).items():
+        found |= run.contents.of_days(table, first, last)
+    for links in known_spans(run).values():
+        for table, first, last in links.values():
+            found |= run.contents.of_days(table, first, last)
+    account = run.counts_of("ingest").get("account", [])
+    return found | {"history": fingerprint(asdict(history_of(run))), "account": fingerprint(account)}
 
 
 def work(run: Run) -> Outcome:
-    first, last = bounds(run)
-    if first > last:
+    conf, night, days = run.conf, run.night, spans(run)
+    if "examples" not in days:
         raise NotYet("a later night built these days")
-    conf = run.conf
-    examples = read_days(run.spark, conf.workdir, schemas.examples(conf), first, last)
+    tables, links = schemas.all_tables(conf), known_spans(run)
+    judged = []
+    for name, (first, last) in days.items():
+        known = {
+            column: Known(of, read_days(run.spark, conf.workdir, tables[of], since, until))
+            for column, (of, since, until) in links.get(name, {}).items()
+        }
+        rows = read_days(run.spark, conf.workdir, tables[name], first, last)
+        judged.append(Judged(tables[name], rows, first, last, known, new_from=run.asked))
+    clock = Clock(night.held_out, night.train_from, night.train_to)
     docs = run.run_dir / "data_docs"
-    report = check_examples(examples, conf, docs, first=first, last=last, mature_to=run.night.held_out)
+    report = check_tables(judged, conf, docs / run.run_id, clock, history_of(run))
+    prune_docs(docs)
     account = run.counts_of("ingest").get("account", [])
     report = report.with_findings([*check_account(account), *check_quarantine(account, conf.gate.max_quarantined_share)])
-    counts = {"findings": [asdict(finding) for finding in report.findings], "docs": report.docs}
+    counts = {**report.counts, "findings": [asdict(finding) for finding in report.findings], "docs": report.docs}
     try:
         report.raise_if_failed()
     except GateFailed as error:
@@ -39,7 +90,7 @@ def work(run: Run) -> Outcome:
 STAGE = Stage(
     name="gate",
     packages=("etl", "validation"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "clock", "template", "gate"})],
+    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "clock", "template", "gate", "sources"})],
     inputs=inputs,
     work=work,
 )

@@ -1,32 +1,37 @@
-"""Great Expectations, quiet: a context in memory whose only files are its Data Docs, and checkpoints on frames that the caller holds."""
+"""Great Expectations, quiet: a context in memory whose only files are its Data Docs, and checkpoints on small frames of the driver.
+
+Spark has counted before (counting.py): what is judged here is one number a check and day, so that no expectation reads a table again.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the package is imported
 
 import great_expectations as gx
+import great_expectations.expectations as gxe
 import pandas as pd
 from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
 from great_expectations.expectations.expectation import Expectation
-from pyspark.sql import DataFrame
+from great_expectations.expectations.metadata_types import FailureSeverity
+
+from validation.checks import Check
 
 SITE = "local"
-# COMPLETE names every unexpected day of the small frame and up to 200 rows of a query. It is not for map expectations on
-# large frames: their index lists have no bound and are collected to the driver.
-RESULT_FORMAT = {"result_format": "COMPLETE"}
+DOCS_KEPT = 5
+RESULT_FORMAT = {"result_format": "BASIC"}  # each unexpected number of the small frames, without an index of them
 
 
 class Checkpoints:
-    """Checkpoints of one run. Their Data Docs go to `docs_dir`, where those of an earlier run are removed."""
+    """Checkpoints of one run. Their Data Docs go to `docs_dir`."""
 
     def __init__(self, docs_dir: Path, run_name: str) -> None:
         logging.getLogger("great_expectations").setLevel(logging.ERROR)
@@ -43,26 +48,64 @@ class Checkpoints:
             analytics_enabled=False,
         )
         self._context = gx.get_context(mode="ephemeral", project_config=config)
-        for part in ("expectations", "validations"):  # GX's own clean_data_docs leaves them
-            shutil.rmtree(docs_dir / part, ignore_errors=True)
 
-    def judge(self, name: str, frame: DataFrame | pd.DataFrame, expectations: Sequence[Expectation]) -> list[ExpectationValidationResult]:
-        """Run a checkpoint named `name` (once a run) on the frame, whose caching is the caller's; GX would cache it and never let go."""
-        sources = self._context.data_sources
-        source = sources.add_pandas(name) if isinstance(frame, pd.DataFrame) else sources.add_spark(name, persist=False)
+    def judge_schema(self, table: str, found: Mapping[str, str], needed: Mapping[str, str]) -> bool:
+        """Whether the columns are the needed ones, in their order and with their types (both: column -> type)."""
+        names = [f"{column}: {kind}" for column, kind in found.items()]
+        described = "the columns of etl/schemas.py with their types, in their order"
+        wanted = [f"{column}: {kind}" for column, kind in needed.items()]
+        asked = gxe.ExpectTableColumnsToMatchOrderedList(
+            column_list=wanted, severity=FailureSeverity.CRITICAL, description=described, meta={"check": "schema"}
+        )
+        (result,) = self._judge(f"{table}_schema", pd.DataFrame([[""] * len(names)], columns=names), [asked])
+        return bool(result.success)
+
+    def judge(self, table: str, checks: Sequence[Check]) -> dict[str, tuple[bool, str]]:
+        """Label of each check -> whether it holds, and why it could not be evaluated ("" if it was). One without numbers holds."""
+        with_numbers = [check for check in checks if check.numbers]
+        verdicts = {check.label: (True, "") for check in checks}
+        if with_numbers:
+            days = sorted({day for check in with_numbers for day in check.numbers})
+            numbers = {check.label: [check.numbers.get(day) for day in days] for check in with_numbers}
+            frame = pd.DataFrame(numbers, dtype="float64").assign(day=days)
+            for result in self._judge(f"{table}_by_day", frame, [_expectation(check) for check in with_numbers]):
+                assert result.expectation_config is not None
+                meta: Mapping[str, str] = result.expectation_config.meta or {}
+                verdicts[meta["check"]] = (bool(result.success), exception_message(result))
+        return verdicts
+
+    def _judge(self, name: str, frame: pd.DataFrame, expectations: Sequence[Expectation]) -> list[ExpectationValidationResult]:
+        """Run a checkpoint named `name` (once a run) on the frame."""
+        source = self._context.data_sources.add_pandas(name)
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
         suite = self._context.suites.add(gx.ExpectationSuite(name=name, expectations=list(expectations)))
         definition = self._context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
         checkpoint = gx.Checkpoint(name=name, validation_definitions=[definition], result_format=RESULT_FORMAT)
         outcome = self._context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": frame}, run_id=self._run)
-        if isinstance(frame, DataFrame):
-            frame.sparkSession.catalog.dropTempView("tmp_view")  # GX's name for {batch}
         return [result for validation in outcome.run_results.values() for result in validation.results]
 
     def build_docs(self) -> str:
         """Write the Data Docs of every checkpoint run so far; the path of their index."""
         self._context.build_data_docs([SITE])
         return str(self._docs_dir / "index.html")
+
+
+def prune_docs(folder: Path) -> None:
+    """Remove the Data Docs of old runs: of the folders that hold an index.html, the newest DOCS_KEPT stay."""
+    runs = [path for path in folder.iterdir() if (path / "index.html").is_file() and not path.is_symlink()]
+    for old in sorted(runs, key=lambda path: (path / "index.html").stat().st_mtime_ns)[:-DOCS_KEPT]:
+        shutil.rmtree(old)
+
+
+def _expectation(check: Check) -> Expectation:
+    return gxe.ExpectColumnValuesToBeBetween(
+        column=check.label,
+        min_value=check.low,
+        max_value=check.high,
+        severity=FailureSeverity(check.severity),
+        description=f"{check.column}, {check.bounds}{' that break this' if check.broken else ''}: {check.why}",
+        meta={"check": check.label},
+    )
 
 
 def exception_message(result: ExpectationValidationResult) -> str:

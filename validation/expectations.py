@@ -1,132 +1,40 @@
-"""What must hold of `examples`: of the frame (schema, key) and of each of its days (one number a check and day).
+"""What must hold of each table of a night, beside what is usual (baseline.py) and what shifts (drift.py).
 
-The numbers of all days are counted in one pass over the rows, and Great Expectations judges them: on 240,000 rows of 35 columns and 2 cores
-the pass takes 1.1 s and its judgement .3 s, while one query a rule takes .17 s each, and grows with rows times rules.
+All numbers of a table are sums that one pass over its rows counts by day and source (counting.py); here they become checks, which Great
+Expectations judges on the driver. On 240,000 rows of 35 columns and 2 cores the pass takes 1.1 s and its judgement .3 s, while one query a
+rule takes .17 s each, and grows with rows times rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import date
 
-import great_expectations.expectations as gxe
-from great_expectations.expectations.expectation import Expectation
-from great_expectations.expectations.metadata_types import FailureSeverity
-from pyspark.sql.types import ArrayType
-
-from conf.schema import Conf
+from conf.schema import Conf, Kind
 from conf.template import Feature
 from etl.schemas import Table
-from validation.findings import Severity
+from validation.baseline import Labels
+from validation.checks import Check
 from validation.rules import Rule, row_rules
 
-CRITICAL = FailureSeverity.CRITICAL
+KINDS: tuple[Kind, ...] = ("impressions", "engagements", "users", "ads", "inventory")
+# Where a key may come again on another day: duplicates across days are removed on read.
+KEY_WITHIN_DAY = ("engagements", "users", "ads")
+
+Sums = Mapping[str, Mapping[str, Mapping[str, float]]]  # day (ISO) -> source -> name -> sum
 
 
-@dataclass(frozen=True)
-class DayCheck:
-    """One number a day, and the bounds (both included) that it must keep; a null number (nothing to judge) keeps any bounds.
-
-    `counted` is a Spark SQL aggregate over the day's rows. `broken` is the SQL predicate of an offending row, where rows can be named;
-    then the number counts such rows.
-    """
-
-    name: str
-    column: str
-    counted: str
-    why: str
-    low: float | None = None
-    high: float | None = None
-    severity: Severity = "critical"
-    knob: str = ""
-    broken: str = ""
-
-    @property
-    def needed(self) -> str:
-        if self.broken:
-            return "0 rows a day"
-        bounds = [f"at least {self.low:g}" if self.low is not None else "", f"at most {self.high:g}" if self.high is not None else ""]
-        return f"{' and '.join(bound for bound in bounds if bound)} a day"
-
-
-def frame_expectations(table: Table) -> list[Expectation]:
-    """The exact columns in their order, and their types. Cheap: no row is read."""
-    names, described = [field.name for field in table.columns], "the columns of etl/schemas.py, in their order"
-    columns = gxe.ExpectTableColumnsToMatchOrderedList(
-        column_list=names, severity=CRITICAL, description=described, meta=_meta("columns", "(all)")
-    )
-    found: list[Expectation] = [columns]
-    for field in table.columns:
-        meta = _meta("type", field.name)
-        found.append(gxe.ExpectColumnTypeToBe(column=field.name, type_=type(field.dataType).__name__, severity=CRITICAL, meta=meta))
-        if isinstance(field.dataType, ArrayType):
-            found.append(_element_type(field.name, field.dataType))
-    return found
-
-
-def _element_type(column: str, kind: ArrayType) -> Expectation:
-    """ExpectColumnTypeToBe compares the class alone, and every array is an ArrayType."""
-    wanted = kind.simpleString()
-    return gxe.UnexpectedRowsExpectation(
-        unexpected_rows_query=f"SELECT DISTINCT typeof(`{column}`) AS found FROM {{batch}} WHERE typeof(`{column}`) <> '{wanted}'",
-        severity=CRITICAL,
-        description=f"{column} is {wanted}",
-        meta=_meta("element_type", column),
-    )
-
-
-def key_expectation(table: Table) -> Expectation:
-    """The key is unique over all days; one query, since GX's own uniqueness counts by a window over every row."""
-    key = ", ".join(f"`{column}`" for column in table.key)
-    query = f"SELECT {key}, count(*) AS rows FROM {{batch}} GROUP BY {key} HAVING count(*) > 1"
-    description = f"{key} is unique"
-    return gxe.UnexpectedRowsExpectation(
-        unexpected_rows_query=query, severity=CRITICAL, description=description, meta=_meta("key_unique", ", ".join(table.key))
-    )
-
-
-def day_expectations(checks: Sequence[DayCheck], days: Sequence[date]) -> list[Expectation]:
-    """The same checks as expectations on the small frame of one row a day, with columns `day` (ISO text) and a number a check."""
-    described, meta = "only days of the range that was built", _meta("day_in_range", "day")
-    range_of_days = gxe.ExpectColumnValuesToBeInSet(
-        column="day", value_set=[day.isoformat() for day in days], severity=CRITICAL, description=described, meta=meta
-    )
-    found: list[Expectation] = [range_of_days]
-    for check in checks:
-        found.append(
-            gxe.ExpectColumnValuesToBeBetween(
-                column=check.name,
-                min_value=check.low,
-                max_value=check.high,
-                severity=FailureSeverity(check.severity),
-                description=f"{check.column}, {check.needed}{' that break this' if check.broken else ''}: {check.why}",
-                meta=_meta(check.name, check.column),
-            )
-        )
-    return found
-
-
-def day_checks(conf: Conf, mature_to: date) -> tuple[DayCheck, ...]:
-    """Every check of a day of `examples`, row counts first: an empty day satisfies all the others.
-
-    Labels are final on days up to `mature_to`; on later days their rates are not judged.
-    """
-    rows = DayCheck(
-        "rows_a_day", "day", "count(1)", "a day without its rows teaches nothing", low=conf.gate.min_rows_a_day, knob="gate.min_rows_a_day"
-    )
-    rules = [
+def rules_of(table: Table, conf: Conf) -> tuple[Rule, ...]:
+    """The row rules of a table: those of the quarantine, and of `examples` also those of its labels and vectors."""
+    if table.name in KINDS:
+        return row_rules(next(kind for kind in KINDS if kind == table.name))
+    return (
         *row_rules("impressions"),
         Rule("day_is_shown_day", "day = to_date(shown_at)", "the partition is the UTC day of shown_at", "day"),
         Rule("labels_as_of_present", "labels_as_of IS NOT NULL", "without it nobody knows what the labels could know", "labels_as_of"),
         *_label_rules(conf),
         *(_width_rule(feature) for feature in conf.template.of_type("dense")),
-    ]
-    return (rows, *(_rows_hold(rule) for rule in rules), *_label_rates(conf, mature_to), *_missing_shares(conf))
-
-
-def _rows_hold(rule: Rule) -> DayCheck:
-    return DayCheck(rule.name, rule.column, f"count_if({rule.broken})", rule.why, high=0, broken=rule.broken)
+    )
 
 
 def _label_rules(conf: Conf) -> list[Rule]:
@@ -149,33 +57,14 @@ def _width_rule(feature: Feature) -> Rule:
     return Rule(f"{name}_width", holds, f"the template reads {feature.width} numbers; see its `width`", name)
 
 
-def _label_rates(conf: Conf, mature_to: date) -> list[DayCheck]:
-    checks = []
-    mature = f"day <= DATE'{mature_to.isoformat()}'"
-    for name in conf.heads:
-        label = f"label_{name}"
-        rate = f"avg(CASE WHEN {mature} THEN {label} END)"
-        known = f"CASE WHEN max(day) <= DATE'{mature_to.isoformat()}' THEN count({label}) END"
-        too_often = "nearly everything engaged with is a broken join or a log of engaged impressions only; share of known labels that are 1"
-        nothing = "no row of a mature day has this label: see the head's applies_to and the engagement logs; number of known labels"
-        checks.append(DayCheck(f"{label}_rate", label, rate, too_often, high=conf.gate.max_label_rate, knob="gate.max_label_rate"))
-        checks.append(DayCheck(f"{label}_known", label, known, nothing, low=1, severity="warning"))
-    return checks
-
-
-def _missing_shares(conf: Conf) -> list[DayCheck]:
-    return [
-        DayCheck(
-            f"missing_{feature.column}",
-            feature.column,
-            f"avg(CASE WHEN {_missing(feature)} THEN 1 ELSE 0 END)",
-            "share of the day's rows without this feature (null, and for numbers NaN or infinite)",
-            high=conf.gate.max_missing_share,
-            severity="warning",
-            knob="gate.max_missing_share",
-        )
-        for feature in conf.template.features
-    ]
+def sums_of(table: Table, conf: Conf) -> dict[str, str]:
+    """Name -> Spark SQL aggregate, each a sum, so that sources add up to the day."""
+    sums = {"rows": "count(1)"} | {f"broken_{rule.name}": f"count_if({rule.broken})" for rule in rules_of(table, conf)}
+    if table.name == "examples":
+        for head in conf.heads:
+            sums |= {f"known_{head}": f"count(label_{head})", f"positive_{head}": f"count_if(label_{head} = 1)"}
+        sums |= {f"missing_{feature.column}": f"count_if({_missing(feature)})" for feature in conf.template.features}
+    return sums
 
 
 def _missing(feature: Feature) -> str:
@@ -186,6 +75,80 @@ def _missing(feature: Feature) -> str:
     return f"{column} IS NULL"
 
 
-def _meta(check: str, column: str) -> dict[str, str]:
-    """How a result finds its way back to the check that asked for it."""
-    return {"check": check, "column": column}
+def rows_by_source(sums: Sums) -> dict[str, dict[str, int]]:
+    return {day: {source: int(of["rows"]) for source, of in sources.items()} for day, sources in sums.items()}
+
+
+def labels_by_source(sums: Sums, conf: Conf, mature_to: date) -> Labels:
+    """Positives and known labels of each head, source and day whose labels are final."""
+    return {
+        day: {
+            source: {head: [int(of[f"positive_{head}"]), int(of[f"known_{head}"])] for head in conf.heads} for source, of in sources.items()
+        }
+        for day, sources in sums.items()
+        if day <= mature_to.isoformat()
+    }
+
+
+def row_checks(table: Table, conf: Conf, sums: Sums) -> list[Check]:
+    """Every row rule: no row of a day breaks it."""
+    return [
+        Check(rule.name, rule.column, _by_day(sums, f"broken_{rule.name}"), rule.why, high=0, broken=rule.broken)
+        for rule in rules_of(table, conf)
+    ]
+
+
+def example_checks(conf: Conf, sums: Sums, labels: Labels) -> list[Check]:
+    """Rows a day first (an empty day satisfies all the others), then label rates and missing shares within absolute bounds."""
+    gate, rows = conf.gate, _by_day(sums, "rows")
+    least = f"gate.min_rows_a_day is {gate.min_rows_a_day}"
+    found = [Check("rows_a_day", "day", rows, "a day without its rows teaches nothing", low=gate.min_rows_a_day, knob=least)]
+    for head in conf.heads:
+        found += _head_checks(head, labels, conf)
+    most = f"gate.max_missing_share is {gate.max_missing_share:g}"
+    why = "share of the day's rows without this feature (null, and for numbers NaN or infinite)"
+    for feature in conf.template.features:
+        missing = _by_day(sums, f"missing_{feature.column}")
+        shares = {day: missing[day] / count for day, count in rows.items() if count}
+        name, high = f"missing_{feature.column}", gate.max_missing_share
+        found.append(Check(name, feature.column, shares, why, high=high, severity="warning", knob=most))
+    return found
+
+
+def _head_checks(head: str, labels: Labels, conf: Conf) -> list[Check]:
+    """Of all sources together, and the upper bound of each source with enough known labels to tell."""
+    gate, label = conf.gate, f"label_{head}"
+    sources = sorted({source for of in labels.values() for source in of})
+    known = {day: sum(of[source][head][1] for source in of) for day, of in labels.items()}
+    rates = {day: sum(of[source][head][0] for source in of) / known[day] for day, of in labels.items() if known[day]}
+    too_often = "nearly everything engaged with is a broken join or a log of engaged impressions only; share of known labels that are 1"
+    nothing = "no row of a mature day has this label: see the head's applies_to and the engagement logs; number of known labels"
+    high, knob = gate.max_label_rate, f"gate.max_label_rate is {gate.max_label_rate:g}"
+    found = [
+        Check(f"{label}_rate", label, rates, too_often, high=high, knob=knob),
+        Check(f"{label}_known", label, {day: known[day] for day, of in labels.items() if of}, nothing, low=1, severity="warning"),
+    ]
+    for source in sources if len(sources) > 1 else ():
+        cells = {day: of[source][head] for day, of in labels.items() if source in of}
+        of_source = {day: positives / count for day, (positives, count) in cells.items() if count >= gate.min_expected_rows}
+        found.append(Check(f"{label}_rate", f"{label} in {source}", of_source, too_often, high=high, knob=knob))
+    return found
+
+
+def unknown_check(column: str, unknown: int, rows: int, day: str, conf: Conf) -> Check:
+    """Referential integrity: of the `rows` of the new days (up to `day`) that have this id, those whose id no log brought."""
+    high = conf.gate.max_unknown_share
+    why = {
+        "user_id": "a row whose user no log of users knows has no user features",
+        "ad_id": "a row whose ad no log of ads knows has no ad features",
+        "impression_id": "an engagement with an impression that no log brought makes no label",
+    }.get(column, "a reference to nothing")
+    numbers = {day: unknown / rows} if rows else {}
+    told = {day: f"{unknown:,} of {rows:,} rows of the new days up to then, {unknown / rows:.2%}"} if rows else {}
+    knob, needed = f"gate.max_unknown_share is {high:g}", f"at most {high:.2%} of the rows"
+    return Check("known_id", column, numbers, why, high=high, severity="warning", knob=knob, needed=needed, told=told)
+
+
+def _by_day(sums: Sums, name: str) -> dict[str, float]:
+    """A sum over all sources; 0 on a day without rows."""
+    return {day: sum(of[name] for of in sources.values()) for day, sources in sums.items()}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Severity = Literal["critical", "warning"]
 
@@ -24,11 +24,13 @@ class Finding:
     sample: tuple[str, ...] = ()
     knob: str = ""
     why: str = ""
+    table: str = ""
 
     def lines(self) -> list[str]:
         """The finding as an operator reads it: what was found, what is needed, which rows, which knob to turn."""
         count = "" if self.unexpected is None else f"{self.unexpected:,} unexpected {self.unit}; "
-        lines = [f"- {self.expectation} ({self.column}, {self.severity}): {count}observed {self.observed}; needed {self.needed}"]
+        of = f"{self.table}.{self.column}" if self.table else self.column
+        lines = [f"- {self.expectation} ({of}, {self.severity}): {count}observed {self.observed}; needed {self.needed}"]
         if self.why:
             lines.append(f"    why: {self.why}")
         if self.sample:
@@ -40,11 +42,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class GateReport:
-    """Every finding of a checkpoint. `docs` is the path of the Data Docs index, None where there are none."""
+    """Every finding of a gate. `docs` is the path of the Data Docs index, None where there are none; `counts` is for the ledger."""
 
     what: str
     findings: tuple[Finding, ...]
     docs: str | None = None
+    counts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def failed_critical(self) -> tuple[Finding, ...]:
@@ -55,7 +58,7 @@ class GateReport:
         return tuple(finding for finding in self.findings if not finding.success and finding.severity == "warning")
 
     def with_findings(self, more: Sequence[Finding]) -> GateReport:
-        return GateReport(self.what, (*self.findings, *more), self.docs)
+        return GateReport(self.what, (*self.findings, *more), self.docs, self.counts)
 
     def raise_if_failed(self) -> None:
         if self.failed_critical:

@@ -1,204 +1,200 @@
-"""The gate on `examples`: a Great Expectations checkpoint, its Data Docs, and the findings that stop a night or warn it."""
+"""The gate on a night's tables: Spark counts, Great Expectations judges, and what was found stops the night or warns it.
+
+The schema is judged first: where a table's is not exact its rows are not read. Everything else of all tables is counted side by side, once
+a table, and every failure is told at once.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from conf.schema import Conf
 from etl.schemas import Table
-from etl.schemas import examples as examples_table
-from validation.checkpoint import Checkpoints, exception_message
-from validation.expectations import DayCheck, day_checks, day_expectations, frame_expectations, key_expectation
-from validation.findings import Finding, GateReport, Severity
+from etl.session import side_by_side
+from etl.splits import days_between
+from validation.baseline import History, count_checks, label_checks
+from validation.checkpoint import Checkpoints
+from validation.checks import Check
+from validation.counting import id_counts, key_of, offending, repeated_keys, sums_by_day, unknown_ids
+from validation.expectations import Sums, example_checks, labels_by_source, row_checks, rows_by_source, sums_of, unknown_check
+from validation.findings import Finding, GateReport
+from validation.profiling import profiled, shift_checks
 
-SAMPLE = 5
-MEND_SCHEMA = "build_examples with the same configuration; a new head or feature needs a new `workdir`"
+MEND_SCHEMA = (
+    "jobs/migrate.py adds the columns of a new head or feature; else build the table again by this configuration, in a new `workdir`"
+)
+
+KEY = "key"
+Counted = Mapping[tuple[str, str], Any]  # (table, question) -> its answer
 
 
-def check_examples(examples: DataFrame, conf: Conf, docs_dir: Path, *, first: date, last: date, mature_to: date) -> GateReport:
-    """Check the days first..last of `examples` and write Data Docs under `docs_dir`. A failure raises in raise_if_failed only.
+@dataclass(frozen=True)
+class Known:
+    """The rows of a table that knows an id: `rows` has a column of the same name."""
 
-    Labels are final on days up to `mature_to` (M), which may lie before `first`. The schema is judged first: where it is not exact, the
-    rows are not read. They are read once whole and twice for their key, so give a table that was written, or a frame that is cached:
-    caching here costs more than it saves (240,000 rows of 45 columns from Delta on 2 busy cores: 6 s without, 18 s with).
+    table: str
+    rows: DataFrame
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A table as a gate reads it: `rows` of its days `first` to `last`, those from `new_from` on never judged before.
+
+    `known`: id column -> who must know it; only new days are asked for theirs. Rows of a table that is judged too span its judged days.
     """
-    table = examples_table(conf)
-    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    what = f"examples of {first} to {last}"
-    made = Checkpoints(docs_dir, f"{first}_{last}")
-    found_types = dict(examples.dtypes)
-    schema = [_schema_finding(result, table, found_types) for result in made.judge("examples_schema", examples, frame_expectations(table))]
-    if not all(finding.success for finding in schema):
-        return GateReport(what, tuple(schema), made.build_docs())
-    checks = day_checks(conf, mature_to)
-    counted = _counted(examples, checks, days)
-    by_day = made.judge("examples_by_day", counted, day_expectations(checks, days))
-    keys = made.judge("examples_key", examples, [key_expectation(table)])
-    by_name = {check.name: check for check in checks}
-    found = [_day_finding(result, by_name, counted, examples, conf) for result in by_day]
-    found += [_key_finding(result, table) for result in keys]
-    return GateReport(what, (*schema, *found), made.build_docs())
+
+    table: Table
+    rows: DataFrame
+    first: date
+    last: date
+    known: Mapping[str, Known] = field(default_factory=dict)
+    new_from: date | None = None
+
+    @property
+    def new_rows(self) -> DataFrame:
+        return self.rows if self.new_from is None else self.rows.where(self.rows["day"] >= self.new_from)
+
+    @property
+    def days(self) -> list[date]:
+        return list(days_between(self.first, self.last))
 
 
-def _counted(rows: DataFrame, checks: Sequence[DayCheck], days: Sequence[date]) -> pd.DataFrame:
-    """One row a day: `day` (ISO text) and a float a check, NaN where there is nothing to judge. A day without rows is a row too."""
-    found = rows.groupBy("day").agg(*(F.expr(check.counted).alias(check.name) for check in checks)).collect()
-    by_day: dict[str, dict[str, Any]] = {day.isoformat(): {"rows_a_day": 0} for day in days}
-    by_day.update({str(row["day"]): row.asDict() for row in found})
-    names = [check.name for check in checks]
-    table = pd.DataFrame([{name: counts.get(name) for name in names} for counts in by_day.values()], columns=names, dtype="float64")
-    table.insert(0, "day", list(by_day))
-    return table.sort_values("day", ignore_index=True)
+@dataclass(frozen=True)
+class Clock:
+    """`mature_to`: labels are final up to it (it may lie before the tables' days); the training window, to measure shift against."""
+
+    mature_to: date
+    train_from: date
+    train_to: date
 
 
-def _schema_finding(result: ExpectationValidationResult, table: Table, found_types: Mapping[str, str]) -> Finding:
-    """`found_types`: column -> type as the frame has them, in its order."""
-    check, column = _named(result)
-    needed_types = {field.name: field.dataType.simpleString() for field in table.columns}
-    good = bool(result.success)
-    knob = "" if good else MEND_SCHEMA
-    if check == "columns":
-        missing, foreign = sorted(needed_types.keys() - found_types.keys()), sorted(found_types.keys() - needed_types.keys())
-        names = f"missing: {', '.join(missing) or 'none'}; not expected: {', '.join(foreign) or 'none'}"
-        observed = "as needed" if good else names if missing or foreign else "another order"
-        needed = f"{len(needed_types)} columns in the order of etl/schemas.py"
-        return Finding(check, column, "critical", good, observed, needed, len(missing) + len(foreign), "columns", knob=knob)
-    # GX reports a column that is not there as an ordinary failure, with an exception beside it.
-    found = found_types.get(column, "no such column")
-    why = exception_message(result) if column in found_types else ""
-    return Finding(check, column, "critical", good, found, needed_types[column], int(not good), "columns", knob=knob, why=why)
+def check_tables(judged: Sequence[Judged], conf: Conf, docs_dir: Path, clock: Clock, history: History | None = None) -> GateReport:
+    """Judge the tables, write Data Docs to `docs_dir`. A failure raises in raise_if_failed only."""
+    history = history or History()
+    made = Checkpoints(docs_dir, docs_dir.name)
+    schemas = {of.table.name: _schema_findings(made, of) for of in judged}
+    exact = [of for of in judged if all(finding.success for finding in schemas[of.table.name])]
+    counted = _count(exact, conf, history)
+    findings: list[Finding] = []
+    for of in judged:
+        findings += schemas[of.table.name]
+        if of in exact:
+            findings += _judge(made, of, counted, conf, clock, history)
+    what = " and ".join([f"{of.table.name} of {of.first} to {of.last}" for of in judged][-1:])
+    what = f"{len(judged)} tables, {what}" if len(judged) > 1 else what
+    return GateReport(what, tuple(findings), made.build_docs(), _for_the_ledger(exact, counted, conf, clock))
 
 
-def _key_finding(result: ExpectationValidationResult, table: Table) -> Finding:
-    check, column = _named(result)
-    repeated = (result.result.get("details") or {}).get("unexpected_rows") or []
-    sample = tuple(sorted(_told(row) for row in repeated)[:SAMPLE])
-    count = int(result.result.get("observed_value") or 0)
-    why = exception_message(result) or f"{', '.join(table.key)} is the key: an impression counted twice is learned twice"
-    observed = f"{count:,} keys more than once"
-    return Finding(check, column, "critical", bool(result.success), observed, "each key once", count, "keys", sample, why=why)
+def _schema_findings(made: Checkpoints, of: Judged) -> list[Finding]:
+    """One finding for the columns and their order, and one for each column of a wrong type."""
+    found, needed = dict(of.rows.dtypes), {column.name: column.dataType.simpleString() for column in of.table.columns}
+    good, name = made.judge_schema(of.table.name, found, needed), of.table.name
+    missing, foreign = sorted(needed.keys() - found.keys()), sorted(found.keys() - needed.keys())
+    wrong = [column for column in needed if found.get(column, needed[column]) != needed[column]]
+    names = f"missing: {', '.join(missing) or 'none'}; not expected: {', '.join(foreign) or 'none'}"
+    same_order = list(found) == list(needed)
+    observed = names if missing or foreign else "as needed" if same_order else "another order"
+    text = f"{len(needed)} columns in the order of etl/schemas.py"
+    knob, columns = "" if good else MEND_SCHEMA, len(missing) + len(foreign)
+    findings = [Finding("columns", "(all)", "critical", same_order, observed, text, columns, "columns", knob=knob, table=name)]
+    for column in wrong:
+        findings.append(Finding("type", column, "critical", False, found[column], needed[column], 1, "columns", knob=knob, table=name))
+    if not wrong:
+        told, text = f"{len(needed) - len(missing)} of {len(needed)} columns", "the types of etl/schemas.py"
+        findings.append(Finding("types", "(all)", "critical", True, told, text, 0, "columns", table=name))
+    return findings
 
 
-def _day_finding(
-    result: ExpectationValidationResult, checks: Mapping[str, DayCheck], counted: pd.DataFrame, rows: DataFrame, conf: Conf
-) -> Finding:
-    name, column = _named(result)
-    good, failed_to_run = bool(result.success), exception_message(result)
-    if name == "day_in_range":
-        foreign = [str(value) for value in result.result.get("partial_unexpected_list") or []]
-        observed = f"{', '.join(foreign)} besides" if foreign else "only those"
-        return Finding(name, column, "critical", good, observed, "only days of the range", len(foreign), "days", why=failed_to_run)
-    check, numbers = checks[name], counted.set_index("day")[name].dropna()
-    low, high = -math.inf if check.low is None else check.low, math.inf if check.high is None else check.high
-    wrong = numbers[~numbers.between(low, high)]
-    unexpected, unit = (int(numbers.sum()), "rows") if check.broken else (len(wrong), "days")
-    return Finding(
-        name,
-        column,
-        check.severity,
-        good,
-        _days_told(numbers if good else wrong),
-        check.needed,
-        unexpected,
-        unit,
-        sample=_offending(rows, check) if check.broken and len(wrong) else (),
-        knob=f"{check.knob} is {getattr(conf.gate, check.knob.removeprefix('gate.'))}" if check.knob else "",
-        why=failed_to_run or check.why,
-    )
+def _count(exact: Sequence[Judged], conf: Conf, history: History) -> Counted:
+    """(table, question) -> what Spark counted; all questions side by side, the longest first. References are questions of their column."""
+    asked: dict[tuple[str, str], Callable[[], Any]] = {}
+    for of in sorted(exact, key=lambda of: of.table.name != "examples"):
+        name = of.table.name
+        asked[(name, "sums")] = partial(sums_by_day, of.rows, sums_of(of.table, conf), of.days)
+        if name == "examples":
+            asked[(name, "profile")] = partial(profiled, of.rows, conf, of.days, history)
+        asked |= {(name, column): partial(id_counts, known.rows, (column,), of.new_rows) for column, known in of.known.items()}
+    answered = _keys_answered(exact)
+    asked |= {(of.table.name, KEY): partial(id_counts, of.rows, key_of(of.table)) for of in exact if of.table.name not in answered}
+    counted = dict(zip(asked, side_by_side(lambda question: question(), asked.values()), strict=True))
+    return counted | {(table, KEY): counted[question] for table, question in answered.items()}
 
 
-def _days_told(numbers: pd.Series) -> str:
-    """The range over the days, or the first few days one by one if those are all there are."""
-    if not len(numbers):
-        return "nothing to judge"
-    if numbers.min() == numbers.max() and len(numbers) > 1:
-        return f"{numbers.min():.4g} on each of {len(numbers)} days"
-    if len(numbers) > SAMPLE:
-        return f"{numbers.min():.4g} to {numbers.max():.4g} on {len(numbers)} days"
-    return ", ".join(f"{number:.6g} on {day}" for day, number in numbers.items())
+def _keys_answered(exact: Sequence[Judged]) -> dict[str, tuple[str, str]]:
+    """Table -> the question of a reference to its whole key, which also counts whether that is unique."""
+    keys = {of.table.name: key_of(of.table) for of in exact}
+    return {
+        known.table: (of.table.name, column) for of in exact for column, known in of.known.items() if keys.get(known.table) == (column,)
+    }
 
 
-def _offending(rows: DataFrame, check: DayCheck) -> tuple[str, ...]:
-    """The first few offending rows by key: what one looks up in the logs, and the value that is wrong."""
-    shown = list(dict.fromkeys(["impression_id", "source", "shown_at", check.column]))
-    first = rows.where(F.expr(check.broken)).orderBy("impression_id", "shown_at").limit(SAMPLE)
-    return tuple(_told(row.asDict()) for row in first.select(*(F.col(name).cast("string") for name in shown)).collect())
+def _judge(made: Checkpoints, of: Judged, counted: Counted, conf: Conf, clock: Clock, history: History) -> list[Finding]:
+    name = of.table.name
+    checks = [_key_check(of, counted[(name, KEY)].repeated), _range_check(of, counted[(name, "sums")])]
+    checks += _table_checks(of, counted, conf, clock, history)
+    for column in of.known:
+        ids = counted[(name, column)]
+        checks.append(unknown_check(column, ids.unknown, ids.needed, of.last.isoformat(), conf))
+    verdicts = made.judge(name, checks)
+    findings = []
+    for check in checks:
+        good, failed_to_run = verdicts[check.label]
+        findings.append(check.finding(name, good, () if good else _sample(of, check), failed_to_run))
+    return findings
 
 
-def _told(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={'null' if value is None else value}" for key, value in row.items())
+def _sample(of: Judged, check: Check) -> tuple[str, ...]:
+    """Rows to look up, where rows can be named."""
+    if check.broken:
+        return offending(of.rows, of.table, check) if check.wrong else ()
+    if check.name == "key_unique":
+        return repeated_keys(of.rows, of.table)
+    return unknown_ids(of.new_rows, check.column, of.known[check.column].rows) if check.name == "known_id" else ()
 
 
-def _named(result: ExpectationValidationResult) -> tuple[str, str]:
-    assert result.expectation_config is not None
-    meta: Mapping[str, str] = result.expectation_config.meta or {}
-    return meta["check"], meta["column"]
+def _table_checks(of: Judged, counted: Counted, conf: Conf, clock: Clock, history: History) -> list[Check]:
+    name, sums = of.table.name, counted[(of.table.name, "sums")]
+    blocks = [source for source in conf.sources.values() if source.kind == name]
+    optional = {block.source for block in blocks} - {block.source for block in blocks if block.required}
+    inside: Sums = {day: sums[day] for day in (day.isoformat() for day in of.days)}
+    checks = [*row_checks(of.table, conf, sums), *count_checks(history.rows.get(name, {}), rows_by_source(inside), conf.gate, optional)]
+    if name != "examples":
+        return checks
+    labels = labels_by_source(inside, conf, clock.mature_to)
+    checks = [*example_checks(conf, inside, labels), *checks, *label_checks(history.labels, labels, conf.gate)]
+    return [*checks, *shift_checks(counted[(name, "profile")], conf, history, clock.train_from, clock.train_to)]
 
 
-def check_account(account: Sequence[Mapping[str, Any]]) -> tuple[Finding, ...]:
-    """No row is lost: rows_in = kept + duplicates + quarantined for each block and day. `account`: rows of etl.sources.account."""
-    off = [row for row in account if row["rows_in"] != row["kept"] + row["duplicates"] + row["quarantined"]]
-    return (
-        Finding(
-            "account_balances",
-            "(row account)",
-            "critical",
-            not off,
-            f"{len(account) - len(off)} of {len(account)} blocks and days balance",
-            "rows in = kept + duplicates + quarantined",
-            len(off),
-            "blocks and days",
-            sample=tuple(
-                f"{row['block']} {row['day']}: {row['rows_in']} in, {row['kept']} + {row['duplicates']} + {row['quarantined']} out"
-                for row in off[:SAMPLE]
-            ),
-            why="a row that is nowhere is a bug; the landing files hold it still",
-        ),
-    )
+def _key_check(of: Judged, repeated: int) -> Check:
+    key, last = ", ".join(of.table.key), of.last.isoformat()
+    why = f"{key} is the key: a row that is there twice is counted and learned twice"
+    told = {last: f"{repeated:,} keys more than once"}
+    return Check("key_unique", key, {last: float(repeated)}, why, high=0, needed="each key once", told=told)
 
 
-def check_quarantine(account: Sequence[Mapping[str, Any]], max_share: float) -> tuple[Finding, ...]:
-    """A source's quarantined share over all its blocks and days stops the night above `max_share`; that of one block and day warns."""
-    findings = [_quarantine_finding(name, rows, max_share, "critical") for name, rows in _grouped(account, "source").items()]
-    for block, rows in _grouped(account, "block").items():
-        finding = _quarantine_finding(f"{block}, worst day", [max(rows, key=_share)], max_share, "warning")
-        findings += [] if finding.success else [finding]
-    return tuple(findings)
+def _range_check(of: Judged, sums: Sums) -> Check:
+    inside = {day.isoformat() for day in of.days}
+    foreign = {day: sum(source["rows"] for source in sources.values()) for day, sources in sums.items() if day not in inside}
+    told = {day: f"{rows:,.0f} rows besides" for day, rows in foreign.items()}
+    why = "only days of the range that was built belong here"
+    return Check("day_in_range", "day", foreign, why, high=0, needed="only days of the range", told=told, nothing="only those")
 
 
-def _quarantine_finding(of: str, rows: Sequence[Mapping[str, Any]], max_share: float, severity: Severity) -> Finding:
-    quarantined, rows_in = sum(row["quarantined"] for row in rows), sum(row["rows_in"] for row in rows)
-    share = quarantined / rows_in if rows_in else 0.0
-    worst = sorted((row for row in rows if row["quarantined"]), key=_share, reverse=True)[:SAMPLE]
-    return Finding(
-        "quarantined_share",
-        of,
-        severity,
-        share <= max_share,
-        f"{share:.2%} of {rows_in:,} rows in",
-        f"at most {max_share:.2%}",
-        quarantined,
-        sample=tuple(f"{row['block']} {row['day']}: {row['quarantined']} of {row['rows_in']}" for row in worst),
-        knob=f"gate.max_quarantined_share is {max_share}",
-        why="the reasons stand in the quarantine table, with file and row",
-    )
-
-
-def _share(row: Mapping[str, Any]) -> float:
-    return row["quarantined"] / row["rows_in"] if row["rows_in"] else 0.0
-
-
-def _grouped(account: Sequence[Mapping[str, Any]], by: str) -> dict[str, list[Mapping[str, Any]]]:
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in account:
-        groups.setdefault(str(row[by]), []).append(row)
-    return groups
+def _for_the_ledger(exact: Sequence[Judged], counted: Counted, conf: Conf, clock: Clock) -> dict[str, Any]:
+    """What later nights compare with; it becomes history only if this gate passes (see baseline.History)."""
+    rows: dict[str, Any] = {}
+    kept: dict[str, Any] = {"rows": rows}
+    for of in exact:
+        sums = counted[(of.table.name, "sums")]
+        rows[of.table.name] = {day: sources for day, sources in rows_by_source(sums).items() if sources}
+        if of.table.name == "examples":
+            made = counted[(of.table.name, "profile")]
+            kept |= {"labels": labels_by_source(sums, conf, clock.mature_to), "bins": made.bins, "profiles": made.profiles}
+    return kept

@@ -77,7 +77,7 @@ def example_rows(spark: SparkSession, conf: Conf, rows: list[dict[str, Any]]) ->
     schema = examples(conf).schema
     for field in schema:
         field.nullable = True  # a planted fault may be a null where the table allows none
-    return spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema)
+    return spark.createDataFrame([tuple(row.get(name) for name in schema.names) for row in rows], schema)
 
 
 def good_rows() -> list[dict[str, Any]]:
