@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import DataType, StructType
 
 from conf.load import ConfError
 
@@ -64,12 +64,13 @@ FUNCTIONS = {
 ALLOWED = frozenset(name for names in FUNCTIONS.values() for name in names.split())
 
 #: What the parser makes of operators and clauses, by Spark's class names. UnresolvedFunction and UnresolvedAttribute are looked up by name.
-CLASSES = """UnresolvedFunction UnresolvedAttribute UnresolvedNamedLambdaVariable UnresolvedExtractValue LambdaFunction Literal Cast CaseWhen And Or
+_CLASSES = """UnresolvedFunction UnresolvedAttribute UnresolvedNamedLambdaVariable UnresolvedExtractValue LambdaFunction Literal Cast CaseWhen And Or
     Not EqualTo EqualNullSafe LessThan LessThanOrEqual GreaterThan GreaterThanOrEqual In IsNull IsNotNull IsTrue IsFalse Like LikeAll LikeAny
     NotLikeAll NotLikeAny RLike Lower Add Subtract Multiply Divide IntegralDivide Remainder UnaryMinus UnaryPositive BitwiseAnd BitwiseOr
     BitwiseXor BitwiseNot Concat CreateNamedStruct NamePlaceholder$ CreateStruct StringTrim StringTrimLeft StringTrimRight StringTrimBoth
     Substring StringLocate Overlay TimestampAdd TimestampDiff MultiUnitsInterval WindowExpression WindowSpecDefinition SortOrder
     SpecifiedWindowFrame UnspecifiedFrame$ UnboundedPreceding$ UnboundedFollowing$ CurrentRow$ RowFrame$ RangeFrame$"""
+CLASSES = frozenset(_CLASSES.split())
 PLANS = frozenset({"Project", "Window", "LocalRelation"})
 CLOCKS = re.compile(r"\b(date|timestamp\w*)(\s|/\*.*?\*/|--[^\n]*\n)*r?['\"]\s*(now|today|tomorrow|yesterday)", re.IGNORECASE | re.DOTALL)
 CLOCK_WORD = re.compile(r"\s*(now|today|tomorrow|yesterday)\b", re.IGNORECASE)
@@ -94,9 +95,11 @@ class Expression:
     windows: bool = True
 
 
-def check(spark: SparkSession, expressions: Sequence[Expression], schema: StructType) -> frozenset[str]:
-    """Raise ConfError for the first expression that is not allowed over rows of `schema`; the places of those that use a window."""
-    empty, windowed = _empty(spark, schema), []
+def check(spark: SparkSession, expressions: Sequence[Expression], schema: StructType) -> tuple[list[DataType], bool]:
+    """The type of each expression over rows of `schema`, and whether one uses a window. Raises ConfError for the first that is not allowed."""
+    if not expressions:
+        return [], False
+    empty, windowed = _empty(spark, schema), False
     for expression in expressions:
         pieces = _parsed(spark, expression)
         for piece in pieces:
@@ -104,14 +107,13 @@ def check(spark: SparkSession, expressions: Sequence[Expression], schema: Struct
         if any(piece["class"] == "WindowExpression" for piece in pieces):
             if not expression.windows:
                 raise _refused(expression, "a window (OVER); put it under `derive` and use the derived name here")
-            windowed.append(expression.place)
+            windowed = True
     try:
-        _analyse(empty, expressions)
+        return _analyse(empty, expressions), windowed
     except (PySparkException, Py4JError, ConfError):
         for expression in expressions:  # one at a time, to name the one at fault
             _understood(empty, expression)
         raise
-    return frozenset(windowed)
 
 
 def _empty(spark: SparkSession, schema: StructType) -> DataFrame:
@@ -129,7 +131,7 @@ def _parsed(spark: SparkSession, expression: Expression) -> list[dict[str, Any]]
     try:
         tree = spark._jsparkSession.sessionState().sqlParser().parseExpression(expression.text).toJSON()
     except Exception as error:  # the parser's own, a StackOverflowError of a deep one: py4j hands over each as another class
-        raise ConfError(f"{expression.place}: {expression.text!r} cannot be read as Spark SQL: {_first_line(error)}") from None
+        raise ConfError(f"{expression.place}: {expression.text!r} cannot be read as Spark SQL: {first_line(error)}") from None
     return list(_nodes(json.loads(tree)))
 
 
@@ -145,7 +147,7 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 def _allow(spark: SparkSession, expression: Expression, piece: dict[str, Any], columns: Sequence[str]) -> None:
     kind = piece["class"]
-    if kind not in CLASSES.split():
+    if kind not in CLASSES:
         raise _refused(expression, WHY.get(kind, kind))
     if kind == "UnresolvedFunction":
         name = piece["nameParts"][1:-1]
@@ -162,7 +164,8 @@ def _allow(spark: SparkSession, expression: Expression, piece: dict[str, Any], c
 
 def nearest(name: str, columns: Sequence[str]) -> str:
     """Which columns there are, and the one that may be meant."""
-    near = get_close_matches(name.lower(), [column.lower() for column in columns], n=1)
+    longer = [column.lower() for column in columns if column.lower().startswith(name.lower()) or name.lower().startswith(column.lower())]
+    near = longer[:1] or get_close_matches(name.lower(), [column.lower() for column in columns], n=1)
     return (f"did you mean `{near[0]}`? " if near else "") + f"columns here: {', '.join(columns)}"
 
 
@@ -176,8 +179,8 @@ def _built_in(spark: SparkSession, name: str) -> bool:
     return bool(own.isDefined() and here.isDefined() and own.get().getClassName() == here.get().getClassName())
 
 
-def _analyse(empty: DataFrame, expressions: Sequence[Expression]) -> None:
-    """Spark's own understanding, with types: raises what Spark raises; then nothing but projections and windows may be in it."""
+def _analyse(empty: DataFrame, expressions: Sequence[Expression]) -> list[DataType]:
+    """The types, by Spark's own understanding: raises what Spark raises; then nothing but projections and windows may be in it."""
     frame = empty.select(*(F.expr(expression.text).alias(f"e{number}") for number, expression in enumerate(expressions)))
     plan = frame._jdf.queryExecution().analyzed()
     nodes = json.loads(plan.toJSON())
@@ -190,6 +193,7 @@ def _analyse(empty: DataFrame, expressions: Sequence[Expression]) -> None:
     for node in nodes:
         for tree in _trees(node):
             _no_clock(asked, tree)
+    return [field.dataType for field in frame.schema.fields]
 
 
 def _trees(node: Any) -> Iterator[list[dict[str, Any]]]:
@@ -222,7 +226,7 @@ def _understood(empty: DataFrame, expression: Expression) -> None:
         _analyse(empty, [expression])
     except (PySparkException, Py4JError) as error:
         raise ConfError(
-            f"{expression.place}: {expression.text!r} does not fit the columns: {_first_line(error)}; columns: {empty.schema.simpleString()}"
+            f"{expression.place}: {expression.text!r} does not fit the columns: {first_line(error)}; columns: {empty.schema.simpleString()}"
         ) from None
 
 
@@ -233,6 +237,13 @@ def _refused(expression: Expression, what: str) -> ConfError:
     )
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
+def first_line(error: Exception) -> str:
+    """What an error says in one line; of one that came from Java, its innermost cause."""
+    text = str(error)
+    if isinstance(error, Py4JJavaError):
+        cause = error.java_exception
+        while cause.getCause() is not None:
+            cause = cause.getCause()
+        text = str(cause.getMessage() or cause.getClass().getSimpleName())
+    lines = [line for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

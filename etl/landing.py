@@ -1,17 +1,19 @@
-"""What lies in the landing folders: which files a source block reads for which days, seen through Hadoop's file system."""
+"""What lies in the landing folders: which files or Delta tables a source block reads for which days, seen through Hadoop's file system."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
 
 from conf.load import cache_dir
-from conf.schema import Conf, Source
+from conf.schema import DAY_IN_PATH, Conf, Source
 from etl.splits import days_between
 
 
@@ -19,11 +21,18 @@ class InputMissing(RuntimeError):
     """A required source has no files; the message names block, day and pattern."""
 
 
+class InputUnreadable(RuntimeError):
+    """A file that is there cannot be read as its block says; the message names block, file, what is wrong and the knob."""
+
+
 @dataclass(frozen=True)
 class LandedFile:
+    """A file, or a Delta table at one version: its path then ends in @v<version>, size and time are 0, and `table` is its id."""
+
     path: str
     size: int
     modified_ms: int
+    table: str = ""
 
 
 def landing_dir(conf: Conf) -> str:
@@ -32,27 +41,56 @@ def landing_dir(conf: Conf) -> str:
 
 def pattern(conf: Conf, source: Source, day: date | None = None) -> str:
     filled = source.files.replace("{landing}", landing_dir(conf)).replace("{cache}", str(cache_dir()))
-    return filled.replace("{day}", day.isoformat()) if day else filled
+    return DAY_IN_PATH.sub(lambda found: day.strftime(found[1] or "%Y-%m-%d"), filled) if day else filled
 
 
-def find(spark: SparkSession, path_pattern: str) -> list[LandedFile]:
-    """Files that match, by path; an empty list where nothing does."""
+def day_of(source: Source, path: Column) -> Column:
+    """The {day} that a path was found by; null where one file holds all days."""
+    shapes = {"%Y": r"(\d{4})", "%m": r"(\d{2})", "%d": r"(\d{2})"}
+    # Only a stretch without wildcards around the whole day is looked for: what a glob stands for is not known.
+    for token in DAY_IN_PATH.finditer(source.files):
+        codes = re.findall("%[Ymd]", token[1] or "%Y-%m-%d")
+        if sorted(codes) == sorted(shapes):
+            text = re.sub(r"%([Ymd])|(.)", lambda part: shapes[f"%{part[1]}"] if part[1] else re.escape(part[2]), token[1] or "%Y-%m-%d")
+            before = source.files[: token.start()]
+            known = re.split(r"[*?\[\]{}/]", before)[-1]
+            found = f".*{'/' if before.removesuffix(known).endswith('/') else ''}{re.escape(known)}{text}"
+            parts = [F.regexp_extract(path, found, codes.index(code) + 1) for code in ("%Y", "%m", "%d")]
+            return F.concat_ws("-", *parts).try_cast("date")
+    return F.lit(None).cast("date")
+
+
+def find(spark: SparkSession, path_pattern: str, tables: bool = False) -> list[LandedFile]:
+    """Files that match, by path; with `tables` the Delta tables, each at its newest version. An empty list where nothing does."""
     jvm = spark.sparkContext._jvm
     assert jvm is not None
     path = jvm.org.apache.hadoop.fs.Path(path_pattern)
-    matches = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()).globStatus(path)
+    files = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+    matches = files.globStatus(path) or []
+    if tables:
+        folders = sorted(found.getPath().toString() for found in matches if found.isDirectory())
+        logs = {folder: jvm.org.apache.hadoop.fs.Path(folder, "_delta_log") for folder in folders}
+        return [_at_newest_version(spark, folder) for folder, log in logs.items() if files.exists(log)]
     return sorted(
-        (LandedFile(found.getPath().toString(), found.getLen(), found.getModificationTime()) for found in matches or [] if found.isFile()),
+        (LandedFile(found.getPath().toString(), found.getLen(), found.getModificationTime()) for found in matches if found.isFile()),
         key=lambda file: file.path,
     )
+
+
+def _at_newest_version(spark: SparkSession, folder: str) -> LandedFile:
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, folder)
+    snapshot = log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty())
+    return LandedFile(f"{folder}@v{int(snapshot.version())}", 0, 0, snapshot.metadata().id())
 
 
 def files_by_day(spark: SparkSession, conf: Conf, source: Source, first: date, last: date) -> dict[date, list[LandedFile]]:
     """Day -> its files; a block whose files are not daily has all of them on every day."""
     if not source.daily:
-        found = find(spark, pattern(conf, source))
+        found = find(spark, pattern(conf, source), source.format == "delta")
         return {day: found for day in days_between(first, last)}
-    return {day: find(spark, pattern(conf, source, day)) for day in days_between(first, last)}
+    return {day: find(spark, pattern(conf, source, day), source.format == "delta") for day in days_between(first, last)}
 
 
 def first_complete_day(
@@ -77,8 +115,8 @@ def first_complete_day(
 
 
 def fingerprint(files: Iterable[LandedFile]) -> str:
-    """Hash of names, sizes and times of change: a file that is written anew is read anew."""
-    text = "\n".join(f"{file.path}|{file.size}|{file.modified_ms}" for file in files)
+    """Hash of names (with the version of a table), sizes and times of change: a file that is written anew is read anew."""
+    text = "\n".join(f"{file.path}|{file.size}|{file.modified_ms}{file.table}" for file in files)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -12,36 +12,25 @@ rows in = kept + duplicate + quarantined, for each block and day; the other thre
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
-from difflib import get_close_matches
 from functools import reduce
-from typing import Any, cast
+from typing import Any
 
-from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructField, StructType, TimestampType
 from pyspark.sql.window import Window
 
-from conf.load import ConfError
-from conf.schema import Conf, Source
+from conf.schema import Conf
+from etl.canonical import canonical
+from etl.faults import without_faulty_file
+from etl.raw import Block
 from etl.schemas import Table
 from etl.splits import end_of
 from validation.rules import Rule
 
-DAY_CLOCK = {"impressions": "shown_at", "engagements": "received_at", "users": "received_at", "ads": "received_at"}
-CORRUPT = "_corrupt"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A source block with its name and the files found for it."""
-
-    name: str
-    source: Source
-    files: tuple[str, ...]
+#: Most of a broken row's text that the quarantine keeps, characters.
+LONGEST_RAW = 65_536
 
 
 def classified(
@@ -52,7 +41,7 @@ def classified(
 
     `first` and `last` bound the table's days; `night` is the night whose close is as_of. All blocks are of one kind.
     """
-    frames = [_canonical(spark, conf, block, table).transform(_with_reasons, rules).transform(_with_day, first, last) for block in blocks]
+    frames = [canonical(spark, conf, block, table).transform(_with_reasons, rules).transform(_with_day, first, last) for block in blocks]
     union = reduce(DataFrame.unionByName, frames)
     kind, as_of = blocks[0].source.kind, F.lit(end_of(night))
     # What is received at midnight belongs to the day that begins; only the inventory of that day may be received with its first moment.
@@ -75,6 +64,22 @@ def classified(
         .withColumn("verdict", F.when(place > 1, "duplicate").otherwise(F.col("standing")))
         .drop("standing")
     )
+
+
+def settled(
+    spark: SparkSession, conf: Conf, blocks: Sequence[Block], table: Table, rules: Sequence[Rule], first: date, last: date, night: date
+) -> tuple[DataFrame, list[dict[str, Any]]]:
+    """The rows of `classified`, cached, and their account. A file that turns out to be damaged on the way is set aside or stops the night.
+
+    Raises InputUnreadable, with block, file and knob in its message.
+    """
+    while True:
+        rows = classified(spark, conf, blocks, table, rules, first, last, night).persist()
+        try:
+            return rows, account(rows)
+        except Exception as error:  # py4j and pyspark have several classes for what a task can raise
+            rows.unpersist()
+            blocks = without_faulty_file(blocks, error)
 
 
 def account(rows: DataFrame) -> list[dict[str, Any]]:
@@ -104,91 +109,18 @@ def _close(conf: Conf, kind: str) -> Column:
     return F.col("day").cast("timestamp") + F.lit(timedelta(days=conf.label_days))
 
 
-def _canonical(spark: SparkSession, conf: Conf, block: Block, table: Table) -> DataFrame:
-    """Canonical columns, and beside them block, source, file, stated_day, file_day, raw_columns, unreadable (the line)."""
-    source = block.source
-    _refuse_unknown_columns(block, table)
-    raw = _read(spark, source, block.files)
-    if source.where:
-        raw = raw.where(F.expr(source.where) | F.col(CORRUPT).isNotNull())
-    own = [_column(source, field) for field in table.columns if field.name not in ("day", "source")]
-    rows = raw.select(
-        *own,
-        F.lit(source.source).alias("source"),
-        F.lit(block.name).alias("block"),
-        F.col("_file").alias("file"),
-        _file_day(source).alias("file_day"),
-        F.expr(_day_expression(source)).cast("date").alias("stated_day"),
-        F.struct(*_raw_names(raw)).alias("raw_columns"),
-        F.col(CORRUPT).alias("unreadable"),
-    )
-    if "tower" in table.schema.names:
-        rows = rows.withColumn("tower", F.coalesce(F.expr(conf.tower), F.lit("unknown")))
-    return rows if source.kind == "inventory" else rows.withColumn("stated_day", F.to_date(DAY_CLOCK[source.kind]))
-
-
-def _day_expression(source: Source) -> str:
-    """Inventory may state the day it is for; the day of every other kind follows its clock."""
-    return source.columns.get("day", "null") if source.kind == "inventory" else "null"
-
-
-def _raw_names(raw: DataFrame) -> list[str]:
-    return [name for name in raw.columns if name not in (CORRUPT, "_file", "_path")]
-
-
-def _refuse_unknown_columns(block: Block, table: Table) -> None:
-    for given in block.source.columns:
-        if given not in table.schema.names:
-            near = get_close_matches(given, table.schema.names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(table.schema.names)}"
-            raise ConfError(f"sources.{block.name}.columns: {table.name} has no column {given}; {hint}")
-
-
-def _column(source: Source, field: StructField) -> Column:
-    if field.name not in source.columns:
-        return F.lit(None).cast(field.dataType).alias(field.name)
-    value = F.expr(source.columns[field.name])
-    if isinstance(field.dataType, TimestampType) and source.time_zone != "UTC":
-        value = F.to_utc_timestamp(value, source.time_zone)
-    return value.cast(field.dataType).alias(field.name)
-
-
-def _read(spark: SparkSession, source: Source, files: Sequence[str]) -> DataFrame:
-    """Raw columns, `_corrupt` (the unreadable line, or null), `_file` and `_path`."""
-    reader = spark.read.options(**source.options).format(source.format)
-    if source.format == "parquet":
-        frame = (
-            (reader.schema(source.raw_schema) if source.raw_schema else reader)
-            .load(list(files))
-            .withColumn(CORRUPT, F.lit(None).cast("string"))
-        )
-    else:
-        schema = _raw_schema(reader, source, files)
-        # Without pruning a line is parsed whole, so that a fault in a column nobody asked for is seen all the same.
-        reader = reader.option("mode", "PERMISSIVE").option("columnNameOfCorruptRecord", CORRUPT).option("columnPruning", "false")
-        frame = reader.schema(schema.add(CORRUPT, "string")).load(list(files))
-    return frame.select("*", F.col("_metadata.file_name").alias("_file"), F.col("_metadata.file_path").alias("_path"))
-
-
-def _raw_schema(reader: DataFrameReader, source: Source, files: Sequence[str]) -> StructType:
-    """As configured; else a CSV file's own header names its columns, all strings."""
-    return cast(StructType, StructType.fromDDL(source.raw_schema)) if source.raw_schema else reader.load(files[0]).schema
-
-
-def _file_day(source: Source) -> Column:
-    """The {day} of the file's path; null where one file holds all days."""
-    if not source.daily:
-        return F.lit(None).cast("date")
-    before = re.split(r"[*?\[\]{}/]", source.files.split("{day}")[0])[-1]
-    return F.regexp_extract("_path", f".*[/]{re.escape(before)}(\\d{{4}}-\\d{{2}}-\\d{{2}})", 1).try_cast("date")
-
-
 def _with_reasons(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
-    """Add `reasons`, the names of the broken rules (an unreadable line has that one reason), and `raw` for the rows that have any."""
-    broken = F.array_compact(F.array(*(F.when(~F.coalesce(F.expr(rule.holds), F.lit(False)), F.lit(rule.name)) for rule in rules)))
-    reasons = F.when(F.col("unreadable").isNotNull(), F.array(F.lit("unreadable"))).otherwise(broken)
-    raw = F.when(F.size("reasons") > 0, F.coalesce(F.col("unreadable"), F.to_json("raw_columns")))
-    return rows.withColumn("reasons", reasons).withColumn("raw", raw).drop("raw_columns")
+    """Add `reasons`, the faults of the row and the names of the broken rules (an unreadable line has that one reason), and `raw` for the
+    rows that have any."""
+
+    def breaks(rule: Rule) -> Column:
+        misfit = F.array_contains("faults", f"{rule.column}_of_type")  # that reason says it all
+        return F.when(~F.coalesce(F.expr(rule.holds), F.lit(False)) & ~misfit, F.lit(rule.name))
+
+    broken = F.concat("faults", F.array_compact(F.array(*(breaks(rule) for rule in rules))))
+    reasons = F.when(F.col("unreadable").isNotNull(), F.array("unreadable_as")).otherwise(broken)
+    raw = F.when(F.size("reasons") > 0, F.left(F.coalesce(F.col("unreadable"), F.to_json("raw_columns")), F.lit(LONGEST_RAW)))
+    return rows.withColumn("reasons", reasons).withColumn("raw", raw).drop("raw_columns", "faults", "unreadable_as")
 
 
 def _with_day(rows: DataFrame, first: date, last: date) -> DataFrame:

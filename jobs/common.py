@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 from conf.load import ConfError, load
 from conf.schema import Conf
 from etl.contents import Contents
-from etl.landing import InputMissing
+from etl.landing import InputMissing, InputUnreadable
 from etl.lock import LockHeld
 from etl.runs import Ledger, Record, code_hash, fingerprint
 from etl.splits import ONE_DAY, Night
@@ -176,7 +176,7 @@ def code_of(error: BaseException) -> int:
     kinds: Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = (
         (ConfError, USAGE),
         (TableError, USAGE),
-        (InputMissing, INPUT),
+        ((InputMissing, InputUnreadable), INPUT),
         ((LockHeld, ConflictError), CONFLICT),
     )
     return next((code for kind, code in kinds if isinstance(error, kind)), BUG)

@@ -14,9 +14,10 @@ from pyspark.sql import functions as F
 from conf.schema import Conf, Kind, Source
 from etl import schemas
 from etl.landing import LandedFile, files_by_day, fingerprint, first_complete_day
+from etl.raw import Block
 from etl.schemas import QUARANTINE, Table
 from etl.session import side_by_side
-from etl.sources import Block, account, classified
+from etl.sources import settled
 from etl.splits import ONE_DAY, days_between
 from etl.tables import days_where, overwrite_days, replace_where
 from jobs.common import Outcome, Run, Stage
@@ -33,50 +34,67 @@ def table_of(conf: Conf, kind: Kind) -> Table:
     return schemas.all_tables(conf)[kind]
 
 
-def landed(run: Run, kind: Kind) -> tuple[date, date, dict[str, tuple[LandedFile, ...]]]:
-    """First and last day of the table that this run writes, and the files to read for them."""
+@dataclass(frozen=True)
+class Landed:
+    """First and last day of the table that a run writes, and the files to read for them, by block."""
+
+    first: date
+    last: date
+    files: dict[str, tuple[LandedFile, ...]]
+
+
+#: What the run of this id found when it asked for its inputs: files and tables that change while it works are the next run's.
+FOUND: dict[str, dict[Kind, Landed]] = {}
+
+
+def look(run: Run, kind: Kind) -> Landed:
     blocks = blocks_of(run.conf, kind)
     if kind == "inventory":
         day = run.night.scored
-        return day, day, {name: tuple(files_by_day(run.spark, run.conf, source, day, day)[day]) for name, source in blocks.items()}
+        return Landed(day, day, {name: tuple(files_by_day(run.spark, run.conf, source, day, day)[day]) for name, source in blocks.items()})
     # The state of users and ads that the first day's scorer had was received the day before.
     asked = run.asked - ONE_DAY if kind in ("users", "ads") else run.asked
     earliest = asked if kind in ("users", "ads") else run.first
     first, files = first_complete_day(run.spark, run.conf, blocks, earliest, asked, run.night.day)
-    return first, run.last_writable("ingest", kind), files
+    return Landed(first, run.last_writable("ingest", kind), files)
+
+
+def landed(run: Run, kind: Kind) -> Landed:
+    return FOUND.get(run.run_id, {}).get(kind) or look(run, kind)
 
 
 def inputs(run: Run) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for kind in KINDS:
-        if blocks_of(run.conf, kind):
-            first, last, files = landed(run, kind)
-            found |= {f"{name} {first} {last}": fingerprint(paths) for name, paths in files.items()}
-    return found
+    FOUND.clear()
+    FOUND[run.run_id] = {kind: look(run, kind) for kind in KINDS if blocks_of(run.conf, kind)}
+    return {
+        f"{name} {found.first} {found.last}": fingerprint(paths)
+        for found in FOUND[run.run_id].values()
+        for name, paths in found.files.items()
+    }
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One kind's rows of this run, each with its verdict."""
+    """One kind's rows of this run, each with its verdict, and their account."""
 
     kind: Kind
     first: date
     last: date
     rows: DataFrame
+    account: list[dict[str, Any]]
 
 
 def work(run: Run) -> Outcome:
-    batches = [batch for batch in side_by_side(lambda kind: classified_batch(run, kind), KINDS) if batch]
+    batches = [batch for batch in side_by_side(lambda kind: settled_batch(run, kind), KINDS) if batch]
     try:
-        accounts = side_by_side(lambda batch: account(batch.rows), batches)
         side_by_side(lambda write: write(), [partial(quarantine, run, batches), *(partial(keep, run, batch) for batch in batches)])
     finally:
         for batch in batches:
             batch.rows.unpersist()
     side_by_side(lambda batch: run.contents.of_days(batch.kind, batch.first, batch.last), batches)
     rows = []
-    for batch, counted in zip(batches, accounts, strict=True):
-        inside = [row for row in counted if str(batch.first) <= row["day"] <= str(batch.last)]
+    for batch in batches:
+        inside = [row for row in batch.account if str(batch.first) <= row["day"] <= str(batch.last)]
         require_balance(run, batch, inside)
         rows += inside
     sums = {name: sum(int(row[name]) for row in rows) for name in ("rows_in", "kept", "duplicates", "quarantined")}
@@ -85,17 +103,17 @@ def work(run: Run) -> Outcome:
     return Outcome(tuple(dict.fromkeys(outputs)), {"account": rows}, told)
 
 
-def classified_batch(run: Run, kind: Kind) -> Batch | None:
+def settled_batch(run: Run, kind: Kind) -> Batch | None:
     """The rows of one kind, cached; None where there is nothing to read or to write."""
     conf = run.conf
     if not blocks_of(conf, kind):
         return None
-    first, last, files = landed(run, kind)
-    blocks = [Block(name, conf.sources[name], tuple(file.path for file in paths)) for name, paths in files.items() if paths]
-    if first > last or not blocks:
+    found = landed(run, kind)
+    blocks = [Block(name, conf.sources[name], tuple(file.path for file in files)) for name, files in found.files.items() if files]
+    if found.first > found.last or not blocks:
         return None
-    rows = classified(run.spark, conf, blocks, table_of(conf, kind), row_rules(kind), first, last, run.night.day)
-    return Batch(kind, first, last, rows.persist())
+    rows, account = settled(run.spark, conf, blocks, table_of(conf, kind), row_rules(kind), found.first, found.last, run.night.day)
+    return Batch(kind, found.first, found.last, rows, account)
 
 
 def quarantine(run: Run, batches: Sequence[Batch]) -> None:

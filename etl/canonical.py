@@ -1,0 +1,192 @@
+"""Raw rows of one block -> the canonical columns of its table, by the block's expressions.
+
+Grain: one row a line or record, as read; plus one a file that was set aside. Lines that could not be parsed have null columns, pass `where`,
+and are in no window. Expressions are checked (etl/expressions.py) before a row is read. A value that does not convert to its column's type
+is null, and a fault of its row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import reduce
+from pathlib import PurePosixPath
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, MapType, StringType, StructField, StructType, TimestampType, VariantType
+
+from conf.load import ConfError
+from conf.schema import Conf, Source
+from etl.expressions import Expression, check
+from etl.landing import day_of
+from etl.raw import CORRUPT, Block, Raw, look_at, read
+from etl.schemas import Table
+
+DAY_CLOCK = {"impressions": "shown_at", "engagements": "received_at", "users": "received_at", "ads": "received_at"}
+#: Longest text of one canonical column, bytes; more is a broken line that happens to parse.
+LONGEST_TEXT = 65_536
+REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A block whose expressions are allowed, with the types they have. `windowed`: some of them look at other rows."""
+
+    raw: Raw
+    table: Table
+    types: StructType
+    windowed: bool
+
+    @property
+    def source(self) -> Source:
+        return self.raw.block.source
+
+
+def canonical(spark: SparkSession, conf: Conf, block: Block, table: Table) -> DataFrame:
+    """Canonical columns, and beside them block, source, file, stated_day, file_day, raw_columns, faults (reasons that are no row rule),
+    unreadable (the line, or the file set aside) and unreadable_as (the reason for it)."""
+    checked = _checked(spark, conf, block, table)
+    lines = read(spark, checked.raw)
+    broken = F.col(CORRUPT).isNotNull()
+    # A line that could not be parsed would stand in a window as a row of nulls.
+    parts = [_rows(checked, lines.where(~broken)), _blank(checked, lines.where(broken))] if checked.windowed else [_rows(checked, lines)]
+    if checked.raw.block.unreadable:
+        parts.append(_blank(checked, _set_aside(spark, checked.raw), "unreadable_file"))
+    rows = reduce(DataFrame.unionByName, parts)
+    if "tower" in table.schema.names:
+        rows = rows.withColumn("tower", F.coalesce(F.expr(conf.tower), F.lit("unknown")))
+    kind = block.source.kind
+    return rows if kind == "inventory" else rows.withColumn("stated_day", F.to_date(DAY_CLOCK[kind]))
+
+
+def _checked(spark: SparkSession, conf: Conf, block: Block, table: Table) -> Checked:
+    _refuse_unknown_columns(block, table)
+    raw, at, source = look_at(spark, block), f"sources.{block.name}", block.source
+    files = [StructField(name, StringType()) for name in ("_file", "_path")]
+    lines = StructType([*raw.schema.fields, *files])
+    _refuse_hidden_columns(block, raw.schema)
+    derived, windowed = check(spark, [Expression(f"{at}.derive.{name}", text) for name, text in source.derive.items()], lines)
+    known = StructType([*lines.fields, *(StructField(name, kind) for name, kind in zip(source.derive, derived, strict=True))])
+    if source.where:
+        check(spark, [Expression(f"{at}.where", source.where, windows=False)], known)
+    kinds, more = check(spark, [Expression(f"{at}.columns.{name}", text) for name, text in source.columns.items()], known)
+    types = StructType([StructField(name, kind) for name, kind in zip(source.columns, kinds, strict=True)])
+    own = StructType([field for field in table.columns if field.name not in ("day", "tower")])
+    if "tower" in table.schema.names:
+        check(spark, [Expression("tower", conf.tower, windows=False)], own)
+    if source.kind == "impressions":
+        check(
+            spark,
+            [Expression(f"heads.{name}.applies_to", head.applies_to, windows=False) for name, head in conf.heads.items()],
+            table.schema,
+        )
+    return Checked(raw, table, types, windowed or more)
+
+
+def _refuse_unknown_columns(block: Block, table: Table) -> None:
+    for given in block.source.columns:
+        if given not in table.schema.names:
+            near = get_close_matches(given, table.schema.names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(table.schema.names)}"
+            raise ConfError(f"sources.{block.name}.columns: {table.name} has no column {given}; {hint}")
+
+
+def _refuse_hidden_columns(block: Block, schema: StructType) -> None:
+    raw = {name.lower() for name in schema.names}
+    hidden = [name for name in block.source.derive if name in raw]
+    if hidden:
+        raise ConfError(f"sources.{block.name}.derive: {', '.join(hidden)} would hide the raw column of that name; choose another name")
+
+
+def _rows(checked: Checked, lines: DataFrame) -> DataFrame:
+    """The rows that are the block's, with their canonical values."""
+    source = checked.source
+    rows = lines.select("*", *(F.expr(text).alias(name) for name, text in source.derive.items()))
+    if source.where:
+        rows = rows.where(F.expr(source.where) | F.col(CORRUPT).isNotNull())
+    values = {field.name: _value(checked, field) for field in _own(checked.table)}
+    misfits = [F.when(misfit, F.lit(f"{name}_of_type")) for name, (_, misfit) in values.items() if misfit is not None]
+    long = reduce(
+        Column.__or__, (F.octet_length(values[f.name][0]) > LONGEST_TEXT for f in _own(checked.table) if isinstance(f.dataType, StringType))
+    )
+    faults = F.array_compact(F.array(F.when(_not_utf8(checked.raw), "invalid_utf8"), F.when(long, "oversized"), *misfits))
+    return _select(checked, rows, [value.alias(name) for name, (value, _) in values.items()], _stated_day(source), faults, "unreadable")
+
+
+def _blank(checked: Checked, lines: DataFrame, reason: str = "unreadable") -> DataFrame:
+    """Lines that have no values to compute with."""
+    nothing = [F.lit(None).cast(field.dataType).alias(field.name) for field in _own(checked.table)]
+    return _select(checked, lines, nothing, F.lit(None).cast("date"), F.array().cast("array<string>"), reason)
+
+
+def _select(checked: Checked, rows: DataFrame, values: Sequence[Column], day: Column, faults: Column, reason: str) -> DataFrame:
+    block, source = checked.raw.block, checked.source
+    return rows.select(
+        *values,
+        F.lit(source.source).alias("source"),
+        F.lit(block.name).alias("block"),
+        F.col("_file").alias("file"),
+        day_of(source, F.col("_path")).alias("file_day"),
+        day.alias("stated_day"),
+        F.struct(*(F.col(_quoted(name)) for name in checked.raw.schema.names)).alias("raw_columns"),
+        faults.alias("faults"),
+        F.col(CORRUPT).alias("unreadable"),
+        F.lit(reason).alias("unreadable_as"),
+    )
+
+
+def _own(table: Table) -> list[StructField]:
+    return [field for field in table.columns if field.name not in ("day", "source")]
+
+
+def _stated_day(source: Source) -> Column:
+    """Inventory may state the day it is for; the day of every other kind follows its clock."""
+    return F.expr(source.columns.get("day", "null") if source.kind == "inventory" else "null").try_cast("date")
+
+
+def _value(checked: Checked, field: StructField) -> tuple[Column, Column | None]:
+    """The column's value, and where it needs a conversion the predicate that a value is there and does not convert."""
+    source = checked.source
+    if field.name not in source.columns:
+        return F.lit(None).cast(field.dataType), None
+    value = F.expr(source.columns[field.name])
+    given = checked.types[field.name].dataType
+    if isinstance(field.dataType, TimestampType) and source.time_zone != "UTC":
+        value, given = F.to_utc_timestamp(value.try_cast("timestamp"), source.time_zone), field.dataType
+    if given == field.dataType:
+        return value, None
+    return value.try_cast(field.dataType), value.isNotNull() & value.try_cast(field.dataType).isNull()
+
+
+def _not_utf8(raw: Raw) -> Column:
+    """Whether a text of the raw row is no UTF-8.
+
+    A JSON line that is none cannot be parsed. The CSV reader, and JSON's in another encoding, put U+FFFD for what they cannot read.
+    """
+    source = raw.block.source
+    if source.format == "json" and "encoding" not in {option.lower() for option in source.options}:
+        return F.lit(False)
+    texts = [F.col(_quoted(column.name)) for column in raw.schema.fields if isinstance(column.dataType, StringType)]
+    if source.format not in ("json", "csv"):
+        return reduce(Column.__or__, (~F.is_valid_utf8(text) for text in texts), F.lit(False))
+    nested = [
+        F.to_json(F.struct(_quoted(column.name)))
+        for column in raw.schema.fields
+        if isinstance(column.dataType, ArrayType | MapType | StructType | VariantType)
+    ]
+    return reduce(Column.__or__, (F.contains(text, F.lit(REPLACEMENT)) for text in [*texts, *nested]), F.lit(False))
+
+
+def _set_aside(spark: SparkSession, raw: Raw) -> DataFrame:
+    """One row a file that could not be read: its path and why, where the text of an unparseable line would stand."""
+    files = StructType([StructField(name, StringType()) for name in (CORRUPT, "_file", "_path")])
+    told = [(json.dumps({"path": path, "why": why}), PurePosixPath(path).name, path) for path, why in raw.block.unreadable.items()]
+    rows = spark.createDataFrame(told, files)
+    return rows.select(*(F.lit(None).cast(column.dataType).alias(column.name) for column in raw.schema.fields), "*")
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
