@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
-from conf.load import ConfError
 from conf.schema import Conf, Source
 from etl import schemas
 from etl.landing import InputMissing, InputUnreadable, first_complete_day
@@ -272,35 +271,3 @@ def test_rows_delivered_again_in_any_file_day_and_order_leave_the_same_rows_once
     total = sum(len(content) for content in files.values())
     broken = sum(content.count(DELIVERED[5]) for content in files.values())
     assert counted == {"rows_in": total, "kept": 2, "duplicates": total - 2 - broken, "quarantined": broken}
-
-
-def test_a_window_sees_every_row_of_the_block_and_no_unreadable_one(spark: SparkSession, tmp_path: Path) -> None:
-    conf = hostile_conf(
-        derive={"views": "count(*) OVER (PARTITION BY user)", "first_ad": "first(ad) OVER (PARTITION BY user ORDER BY shown)"},
-        where="ad <> 'left out' AND views > 0",
-        columns=hostile_conf().sources["of_json"].columns | {"position": "views", "campaign_id": "first_ad"},
-    )
-    [path] = written(
-        tmp_path, {"a.json": line("a", shown=f"{DAY}T08:00:00Z", ad="left out") + line("b") + line("c", user=None) + line("d")[:30]}
-    )
-    found = ingested(spark, conf, [path])[0]
-    seen = {row["impression_id"]: (row["position"], row["campaign_id"]) for row in found if row["verdict"] == "kept"}
-    assert seen == {"b": (2, "left out"), "c": (1, "a")}  # the truncated line has no user either, and is not counted beside c
-    assert [row["raw"] for row in found if row["reasons"] == ["unreadable"]] == [line("d")[:30].decode()]
-    broken = hostile_conf(
-        derive={"views": "count(*) OVER ()"}, columns={**conf.sources["of_json"].columns, "campaign_id": "user", "ad_id": "''"}
-    )
-    [row] = [row for row in ingested(spark, broken, [path])[0] if row["reasons"] == ["ad_id_present"] and "left" in row["raw"]]
-    assert set(json.loads(row["raw"])) == set(COLUMNS)  # what came, without what was derived
-
-
-def test_a_derived_name_must_not_hide_a_raw_column(spark: SparkSession, tmp_path: Path) -> None:
-    paths = written(tmp_path, {"good.json": line("good")})
-    with pytest.raises(ConfError, match=r"sources\.of_json\.derive: user would hide the raw column"):
-        ingested(spark, hostile_conf(derive={"user": "upper(ad)"}), paths)
-
-
-def test_options_that_would_change_what_a_broken_line_means_are_refused() -> None:
-    for option in ("mode", "columnNameOfCorruptRecord", "path", "enforceSchema", "ignoreCorruptFiles", "inferSchema", "pathGlobFilter"):
-        with pytest.raises(ConfError, match=rf"options\.{option} is none of a csv source's: header, sep"):
-            small_conf(sources={"feed": small_conf().sources["feed"].model_dump() | {"format": "csv", "options": {option: "x"}}})
