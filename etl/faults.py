@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlparse
+
+from pyspark.sql import SparkSession
 
 from etl.landing import InputUnreadable
 from etl.raw import Block
@@ -18,6 +21,21 @@ ON_VALUE = re.compile(
     r"NUMERIC_VALUE_OUT_OF_RANGE|INTERVAL_\w+|MALFORMED_\w+|NULL_MAP_KEY|DUPLICATED_MAP_KEY|INCONSISTENT_BEHAVIOR_CROSS_VERSION)[.\w]*\] ([^\n]*)"
 )
 QUOTED = re.compile(r"== SQL[^\n]*==\n(.*?)\n\s*\^", re.DOTALL)
+
+
+@contextmanager
+def without_task_traces(spark: SparkSession) -> Iterator[None]:
+    """Spark logs each try of a failed task with Java's stack; the error that reaches us says it once, and is put in words here."""
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None
+    log4j, loggers = jvm.org.apache.logging.log4j, ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager")
+    try:
+        for logger in loggers:
+            log4j.core.config.Configurator.setLevel(logger, log4j.Level.OFF)
+        yield
+    finally:
+        for logger in loggers:
+            log4j.core.config.Configurator.setLevel(logger, log4j.Level.ERROR)
 
 
 def without_faulty_file(blocks: Sequence[Block], error: Exception) -> list[Block]:

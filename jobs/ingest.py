@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from conf.schema import Conf, Kind, Source
 from etl import schemas
+from etl.faults import without_task_traces
 from etl.landing import LandedFile, files_by_day, fingerprint, first_complete_day
 from etl.raw import Block
 from etl.schemas import QUARANTINE, Table
@@ -85,7 +86,8 @@ class Batch:
 
 
 def work(run: Run) -> Outcome:
-    batches = [batch for batch in side_by_side(lambda kind: settled_batch(run, kind), KINDS) if batch]
+    with without_task_traces(run.spark):
+        batches = [batch for batch in side_by_side(lambda kind: settled_batch(run, kind), KINDS) if batch]
     try:
         side_by_side(lambda write: write(), [partial(quarantine, run, batches), *(partial(keep, run, batch) for batch in batches)])
     finally:
