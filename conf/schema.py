@@ -58,7 +58,7 @@ class Source(Strict):
     derive: dict[Name, str] = Field(
         default_factory=dict,
         description="name -> expression over the raw columns of all rows of the block, before `where`; windows allowed, and with daily files a "
-        "window sees only the files that this run reads. The names may be used in `where` and `columns`",
+        "window sees only the files that this run reads. The names may be used further down here, in `where` and in `columns`",
     )
     where: str = Field("", description="predicate over raw and derived columns: rows for which it is not true are none of this block's")
     time_zone: str = Field("UTC", description="zone of clocks that carry no offset; applied to every timestamp column of this block")

@@ -68,8 +68,10 @@ def _checked(spark: SparkSession, conf: Conf, block: Block, table: Table) -> Che
     files = [StructField(name, StringType()) for name in ("_file", "_path")]
     lines = StructType([*raw.schema.fields, *files])
     _refuse_hidden_columns(block, raw.schema)
-    derived, windowed = check(spark, [Expression(f"{at}.derive.{name}", text) for name, text in source.derive.items()], lines)
-    known = StructType([*lines.fields, *(StructField(name, kind) for name, kind in zip(source.derive, derived, strict=True))])
+    known, windowed = lines, False
+    for name, text in source.derive.items():  # each may use those before it
+        derived, over_rows = check(spark, [Expression(f"{at}.derive.{name}", text)], known)
+        known, windowed = StructType([*known.fields, StructField(name, derived[0])]), windowed or over_rows
     if source.where:
         check(spark, [Expression(f"{at}.where", source.where, windows=False)], known)
     kinds, more = check(spark, [Expression(f"{at}.columns.{name}", text) for name, text in source.columns.items()], known)
@@ -104,7 +106,7 @@ def _refuse_hidden_columns(block: Block, schema: StructType) -> None:
 def _rows(checked: Checked, lines: DataFrame) -> DataFrame:
     """The rows that are the block's, with their canonical values."""
     source = checked.source
-    rows = lines.select("*", *(F.expr(text).alias(name) for name, text in source.derive.items()))
+    rows = reduce(lambda rows, given: rows.withColumn(given[0], F.expr(given[1])), source.derive.items(), lines)
     if source.where:
         rows = rows.where(F.expr(source.where) | F.col(CORRUPT).isNotNull())
     values = {field.name: _value(checked, field) for field in _own(checked.table)}

@@ -118,7 +118,9 @@ def _with_reasons(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
         return F.when(~F.coalesce(F.expr(rule.holds), F.lit(False)) & ~misfit, F.lit(rule.name))
 
     broken = F.concat("faults", F.array_compact(F.array(*(breaks(rule) for rule in rules))))
-    reasons = F.when(F.col("unreadable").isNotNull(), F.array("unreadable_as")).otherwise(broken)
+    reasons = F.array_compact(
+        F.when(F.col("unreadable").isNotNull(), F.array("unreadable_as")).otherwise(broken)
+    )  # whose type says: no nulls
     raw = F.when(F.size("reasons") > 0, F.left(F.coalesce(F.col("unreadable"), F.to_json("raw_columns")), F.lit(LONGEST_RAW)))
     return rows.withColumn("reasons", reasons).withColumn("raw", raw).drop("raw_columns", "faults", "unreadable_as")
 
