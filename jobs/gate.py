@@ -77,7 +77,9 @@ def work(run: Run) -> Outcome:
     report = check_tables(judged, conf, docs / run.run_id, clock, history_of(run))
     prune_docs(docs)
     account = run.counts_of("ingest").get("account", [])
-    report = report.with_findings([*check_account(account), *check_quarantine(account, conf.gate.max_quarantined_share)])
+    own = {name: source.max_quarantined_share for name, source in conf.sources.items() if source.max_quarantined_share is not None}
+    quarantined = check_quarantine(account, conf.gate.max_quarantined_share, own, conf.gate.min_expected_rows)
+    report = report.with_findings([*check_account(account), *quarantined])
     counts = {**report.counts, "findings": [asdict(finding) for finding in report.findings], "docs": report.docs}
     try:
         report.raise_if_failed()

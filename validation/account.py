@@ -32,9 +32,10 @@ def check_account(account: Sequence[Mapping[str, Any]]) -> tuple[Finding, ...]:
 
 
 def check_quarantine(
-    account: Sequence[Mapping[str, Any]], max_share: float, of_block: Mapping[str, float] | None = None
+    account: Sequence[Mapping[str, Any]], max_share: float, of_block: Mapping[str, float] | None = None, min_rows: int = 1
 ) -> tuple[Finding, ...]:
-    """A source's quarantined share over all its blocks and days stops the night above `max_share`; that of one block and day warns.
+    """A source's quarantined share over all its blocks and days stops the night above `max_share`; that of one block and day warns,
+    where it has `min_rows` or more rows in.
 
     A block with a share of its own in `of_block` is judged by that, alone, and is left out of its source's sum.
     """
@@ -47,8 +48,9 @@ def check_quarantine(
         share, knob = own.get(block, max_share), f"sources.{block}.max_quarantined_share" if block in own else "gate.max_quarantined_share"
         if block in own:
             findings.append(_quarantine_finding(block, rows, share, knob, "critical"))
-        worst = _quarantine_finding(f"{block}, worst day", [max(rows, key=_share)], share, knob, "warning")
-        findings += [] if worst.success else [worst]
+        enough = [row for row in rows if row["rows_in"] >= min_rows]
+        worst = [_quarantine_finding(f"{block}, worst day", [max(enough, key=_share)], share, knob, "warning")] if enough else []
+        findings += [finding for finding in worst if not finding.success]
     return tuple(findings)
 
 

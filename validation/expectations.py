@@ -98,8 +98,11 @@ def row_checks(table: Table, conf: Conf, sums: Sums) -> list[Check]:
     ]
 
 
-def example_checks(conf: Conf, sums: Sums, labels: Labels) -> list[Check]:
-    """Rows a day first (an empty day satisfies all the others), then label rates and missing shares within absolute bounds."""
+def example_checks(conf: Conf, sums: Sums, labels: Labels, log_began: str) -> list[Check]:
+    """Rows a day first (an empty day satisfies all the others), then label rates and missing shares within absolute bounds.
+
+    On the day on which the log began (ISO) no prior-day rate can be known, so that history features are not judged there.
+    """
     gate, rows = conf.gate, _by_day(sums, "rows")
     least = f"gate.min_rows_a_day is {gate.min_rows_a_day}"
     found = [Check("rows_a_day", "day", rows, "a day without its rows teaches nothing", low=gate.min_rows_a_day, knob=least)]
@@ -109,7 +112,7 @@ def example_checks(conf: Conf, sums: Sums, labels: Labels) -> list[Check]:
     why = "share of the day's rows without this feature (null, and for numbers NaN or infinite)"
     for feature in conf.template.features:
         missing = _by_day(sums, f"missing_{feature.column}")
-        shares = {day: missing[day] / count for day, count in rows.items() if count}
+        shares = {day: missing[day] / count for day, count in rows.items() if count and (feature.family != "history" or day > log_began)}
         name, high = f"missing_{feature.column}", gate.max_missing_share
         found.append(Check(name, feature.column, shares, why, high=high, severity="warning", knob=most))
     return found

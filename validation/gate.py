@@ -168,7 +168,8 @@ def _table_checks(of: Judged, counted: Counted, conf: Conf, clock: Clock, histor
     if name != "examples":
         return checks
     labels = labels_by_source(inside, conf, clock.mature_to)
-    checks = [*example_checks(conf, inside, labels), *checks, *label_checks(history.labels, labels, conf.gate)]
+    log_began = min([*inside, *history.rows.get(name, {})])
+    checks = [*example_checks(conf, inside, labels, log_began), *checks, *label_checks(history.labels, labels, conf.gate)]
     return [*checks, *shift_checks(counted[(name, "profile")], conf, history, clock.train_from, clock.train_to)]
 
 

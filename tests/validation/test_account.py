@@ -48,6 +48,11 @@ def test_one_bad_day_of_a_block_warns_where_its_source_is_good_as_a_whole() -> N
     assert found == [("video_engagements, worst day", "warning")]
 
 
+def test_a_day_of_few_rows_is_not_told_as_the_worst() -> None:
+    rows = [account("video_impressions", "2026-05-01", 1_000, 1_000, 0, 0), account("video_engagements", "2026-05-01", 10, 9, 0, 1)]
+    assert all(finding.success for finding in check_quarantine(rows, 0.05, min_rows=11))
+
+
 def test_a_source_without_rows_is_not_divided_by_zero() -> None:
     assert all(finding.success for finding in check_quarantine([account("video_impressions", "2026-05-01", 0, 0, 0, 0)], 0.05))
 
