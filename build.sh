@@ -21,6 +21,8 @@ help() {
   demo             setup, then 16 simulated days: the first 14 as a range, the last two nights in full
   test [ARGS]      setup, then pytest with ARGS
   check            setup, then ruff, mypy and pytest
+  bench            setup, then every benchmark: one line of JSON each, kept in var/benchmarks/results.jsonl
+  reliability      setup, then thirty nights of ETL with a fault each, which must end as if there had been none
   doctor [ARGS]    what this machine has, what is wrong, and the command that mends it
   lock [ARGS]      write requirements.lock anew from setup.cfg (--upgrade: take newer versions)
   clean [--cache]  remove .venv, var/ and build leftovers; --cache: the user cache too
@@ -228,6 +230,20 @@ check() {
   run python -m pytest
 }
 
+bench() {
+  setup
+  mkdir -p var/benchmarks
+  for name in etl growth; do
+    printf '+ python -m tests.benchmarks.%s\n' $name
+    python -m tests.benchmarks.$name | tee -a var/benchmarks/results.jsonl
+  done
+}
+
+reliability() {
+  setup
+  run python -m tests.reliability.thirty_nights
+}
+
 doctor() {  # sets nothing up; without .venv any Python says what is missing
   local python=$VENV/bin/python
   JAVA_HOME=$(find_java || echo "${JAVA_HOME:-}")
@@ -262,7 +278,7 @@ clean() {
 command=${1:-help}
 shift || true
 case $command in
-  setup | demo | check) $command ;;  # never `command && …`: bash would switch set -e off inside
+  setup | demo | check | bench | reliability) $command ;;  # never `command && …`: bash would switch set -e off inside
   test) setup; python -m pytest "$@" ;;
   doctor | lock | clean) $command "$@" ;;
   help | --help | -h) help ;;

@@ -161,7 +161,8 @@ def _sample(of: Judged, check: Check) -> tuple[str, ...]:
 
 def _table_checks(of: Judged, counted: Counted, conf: Conf, clock: Clock, history: History) -> list[Check]:
     name, sums = of.table.name, counted[(of.table.name, "sums")]
-    blocks = [source for source in conf.sources.values() if source.kind == name]
+    kind = "impressions" if name == "examples" else name
+    blocks = [source for source in conf.sources.values() if source.kind == kind]
     optional = {block.source for block in blocks} - {block.source for block in blocks if block.required}
     inside: Sums = {day: sums[day] for day in (day.isoformat() for day in of.days)}
     checks = [*row_checks(of.table, conf, sums), *count_checks(history.rows.get(name, {}), rows_by_source(inside), conf.gate, optional)]

@@ -1,0 +1,56 @@
+"""A new head and a new source come in by configuration alone: migrate, rebuild, train warm, score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from conf.load import load
+from etl import schemas
+from etl.tables import read
+from tests.jobs.nights import ROOT, Place, day
+
+DAYS = ("--from", day(1), "--to", day(7), "--only", "ingest,build_examples")
+
+
+def written(folder: Path, without_source: str = "", without_head: str = "") -> Place:
+    """tiny, less one source and one head with what the template counts of it; all in one working folder."""
+    text: dict[str, Any] = load(ROOT / "conf" / "tiny.yaml").model_dump(mode="json")
+    text |= {"workdir": str(folder), "landing": str(folder / "landing")}
+    text["sources"] = {name: block for name, block in text["sources"].items() if block["source"] != without_source}
+    text["heads"] = {name: head for name, head in text["heads"].items() if name != without_head}
+    features = text["template"]["features"]
+    text["template"]["features"] = [one for one in features if not (without_head and f"_{without_head}_" in one["column"])]
+    file = folder / f"without-{without_source or 'nothing'}.yaml"
+    file.write_text(yaml.safe_dump(text), encoding="utf-8")
+    return Place(file)
+
+
+def test_a_new_head_and_a_new_source_are_migrated_rebuilt_trained_warm_and_scored(spark: SparkSession, tmp_path: Path) -> None:
+    whole, less = written(tmp_path), written(tmp_path, without_source="video", without_head="save")
+    for job, options in (("simulate", ()), ("nightly", DAYS), ("nightly", ("--day", day(7)))):
+        code, told = less.run(job, *options)
+        assert code == 0, told
+    code, told = whole.run("nightly", "--day", day(8))
+    assert code == 2 and "jobs/migrate.py" in told
+    for job, options in (("migrate", ()), ("nightly", DAYS), ("nightly", ("--day", day(8)))):
+        code, told = whole.run(job, *options)
+        assert code == 0, told
+
+    models = {row["day"].isoformat(): row for row in read(spark, tmp_path, schemas.MODELS).collect()}
+    assert models[day(8)]["parent"] == models[day(7)]["model"]
+    scores = read(spark, tmp_path, schemas.scores(whole.conf))
+    counted = scores.groupBy("day", "source").agg(F.count("p_save").alias("saves"), F.count("p_click").alias("clicks")).collect()
+    by_cell = {(row["day"].isoformat(), row["source"]): (row["clicks"] > 0, row["saves"] > 0) for row in counted}
+    old, new = (True, False), (True, True)
+    assert by_cell == {
+        (day(8), "standard"): old,
+        (day(8), "shopping"): old,
+        (day(9), "standard"): new,
+        (day(9), "shopping"): new,
+        (day(9), "video"): new,
+    }
