@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructField, StructType
 
 from conf.load import load_text
 from conf.schema import Conf
@@ -74,9 +75,8 @@ def example(number: int, day: date = FIRST, **changed: Any) -> dict[str, Any]:
 
 
 def example_rows(spark: SparkSession, conf: Conf, rows: list[dict[str, Any]]) -> DataFrame:
-    schema = examples(conf).schema
-    for field in schema:
-        field.nullable = True  # a planted fault may be a null where the table allows none
+    # A planted fault may be a null where the table allows none. The fields are copied: those of etl/schemas.py are everybody's.
+    schema = StructType([StructField(field.name, field.dataType, True) for field in examples(conf).schema])
     return spark.createDataFrame([tuple(row.get(name) for name in schema.names) for row in rows], schema)
 
 
