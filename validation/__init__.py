@@ -1,1 +1,1 @@
-"""Validation: row rules, the Great Expectations gate on `examples`, and the report of a night."""
+"""Validation: row rules, the Great Expectations gate on the tables of a night, and the report of a night."""
