@@ -57,7 +57,9 @@ def classified(
     )
     # Duplicates are looked for among the rows that would be kept; which one stays does not depend on the order of arrival.
     values = [field.name for field in table.columns if field.name not in ("day", "received_at")]
-    same_key = Window.partitionBy("standing", "day", *table.key).orderBy("received_at", F.xxhash64(*values), "block", "file")
+    # A row that is not kept has no place to take, and many broken ones may share a null key: those are spread by their text.
+    spread = F.when(F.col("standing") != "kept", F.xxhash64("raw"))
+    same_key = Window.partitionBy("standing", "day", *table.key, spread).orderBy("received_at", F.xxhash64(*values), "block", "file")
     place = F.when(F.col("standing") == "kept", F.row_number().over(same_key)).otherwise(1)
     return (
         union.withColumn("standing", standing)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -44,3 +47,33 @@ def test_an_unknown_user_has_no_features_and_is_not_lost(spark: SparkSession) ->
     shown = rows(spark, schemas.impressions(CONF), [{"impression_id": "i", "user_id": None}])
     states = rows(spark, schemas.entity(CONF, "user"), [{"user_id": "u", "received_at": at("22:00", EVE), "country": "NL"}])
     assert [row["country"] for row in with_entity(shown, states, CONF, "user", DAY, DAY, F.col("shown_at")).collect()] == [None]
+
+
+moments = st.integers(-72, 48).map(lambda hour: at("00:00") + timedelta(hours=hour))
+drawn_states = st.lists(st.tuples(st.sampled_from("uv"), moments, moments, st.sampled_from(["NL", "DE", "BR"])), max_size=10)
+
+
+def stated(drawn: list[tuple[str, datetime, datetime, str]], known: bool) -> list[dict[str, Any]]:
+    """Those of the drawn states that the scorer of DAY knew, or those that it could not know."""
+    columns = ("user_id", "valid_from", "received_at", "country")
+    states: list[dict[str, Any]] = [{**dict(zip(columns, state, strict=True)), "day": state[2].date()} for state in drawn]
+    return [state for state in states if (state["received_at"] < at("00:00")) == known]
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=drawn_states, other=drawn_states)
+def test_what_is_received_from_the_day_on_moves_nothing(spark: SparkSession, drawn: list, other: list) -> None:
+    """States received too late are changed at random, in value, validity and time of receipt: no feature of DAY changes."""
+    table = schemas.entity(CONF, "user")
+    shown = rows(
+        spark,
+        schemas.impressions(CONF),
+        [{"impression_id": f"{user}{hour}", "user_id": user, "shown_at": at(f"{hour}:00")} for user in "uv" for hour in (10, 20)],
+    )
+
+    def countries(states: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
+        found = with_entity(shown, rows(spark, table, states), CONF, "user", DAY, DAY, F.col("shown_at")).collect()
+        return sorted((row["impression_id"], row["country"]) for row in found)
+
+    known = stated(drawn, known=True)
+    assert countries(known + stated(drawn, known=False)) == countries(known + stated(other, known=False)) == countries(known)
