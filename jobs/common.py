@@ -64,6 +64,7 @@ class Run:
     contents: Contents
     records: list[dict[str, Any]] = field(default_factory=list)  # this run's stages so far, as the summary and the report tell them
     failed_counts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    landed: dict[str, Any] = field(default_factory=dict)  # kind -> what ingest found when it asked for its inputs
 
     @property
     def first(self) -> date:

@@ -44,10 +44,6 @@ class Landed:
     files: dict[str, tuple[LandedFile, ...]]
 
 
-#: What the run of this id found when it asked for its inputs: files and tables that change while it works are the next run's.
-FOUND: dict[str, dict[Kind, Landed]] = {}
-
-
 def look(run: Run, kind: Kind) -> Landed:
     blocks = blocks_of(run.conf, kind)
     if kind == "inventory":
@@ -60,17 +56,11 @@ def look(run: Run, kind: Kind) -> Landed:
     return Landed(first, run.last_writable("ingest", kind), files)
 
 
-def landed(run: Run, kind: Kind) -> Landed:
-    return FOUND.get(run.run_id, {}).get(kind) or look(run, kind)
-
-
 def inputs(run: Run) -> dict[str, str]:
-    FOUND.clear()
-    FOUND[run.run_id] = {kind: look(run, kind) for kind in KINDS if blocks_of(run.conf, kind)}
+    # Files and tables that change while the run works are the next run's.
+    run.landed = {kind: look(run, kind) for kind in KINDS if blocks_of(run.conf, kind)}
     return {
-        f"{name} {found.first} {found.last}": fingerprint(paths)
-        for found in FOUND[run.run_id].values()
-        for name, paths in found.files.items()
+        f"{name} {found.first} {found.last}": fingerprint(paths) for found in run.landed.values() for name, paths in found.files.items()
     }
 
 
@@ -108,9 +98,9 @@ def work(run: Run) -> Outcome:
 def settled_batch(run: Run, kind: Kind) -> Batch | None:
     """The rows of one kind, cached; None where there is nothing to read or to write."""
     conf = run.conf
-    if not blocks_of(conf, kind):
+    if kind not in run.landed:
         return None
-    found = landed(run, kind)
+    found: Landed = run.landed[kind]
     blocks = [Block(name, conf.sources[name], tuple(file.path for file in files)) for name, files in found.files.items() if files]
     if found.first > found.last or not blocks:
         return None
