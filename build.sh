@@ -214,11 +214,8 @@ setup() {
 run() { printf '+ %s\n' "$*"; "$@"; }
 
 demo() {
-  local conf=conf/demo.yaml
   setup
-  run python jobs/simulate.py --conf-file $conf
-  run python jobs/nightly.py --conf-file $conf --backfill-from 2026-05-01 --from 2026-05-15 --to 2026-05-16
-  run python jobs/truth.py --conf-file $conf --day 2026-05-16
+  run python jobs/demo.py --conf-file conf/demo.yaml --backfill-from 2026-05-01 --from 2026-05-15 --to 2026-05-16
   printf 'demo: %d min %d s in all, set-up included\n' $((SECONDS / 60)) $((SECONDS % 60))
 }
 

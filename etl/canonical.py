@@ -21,7 +21,6 @@ from pyspark.sql.types import ArrayType, MapType, StringType, StructField, Struc
 from conf.load import ConfError
 from conf.schema import Conf, Source
 from etl.expressions import Expression, check
-from etl.landing import day_of
 from etl.raw import CORRUPT, Block, Raw, look_at, read
 from etl.schemas import Table
 
@@ -46,7 +45,7 @@ class Checked:
 
 
 def canonical(spark: SparkSession, conf: Conf, block: Block, table: Table) -> DataFrame:
-    """Canonical columns, and beside them block, source, file, stated_day, file_day, raw_columns, faults (reasons that are no row rule),
+    """Canonical columns, and beside them block, source, file, path, stated_day, raw_columns, faults (reasons that are no row rule),
     unreadable (the line, or the file set aside) and unreadable_as (the reason for it)."""
     checked = _checked(spark, conf, block, table)
     lines = read(spark, checked.raw)
@@ -131,7 +130,7 @@ def _select(checked: Checked, rows: DataFrame, values: Sequence[Column], day: Co
         F.lit(source.source).alias("source"),
         F.lit(block.name).alias("block"),
         F.col("_file").alias("file"),
-        day_of(source, F.col("_path")).alias("file_day"),
+        F.col("_path").alias("path"),
         day.alias("stated_day"),
         F.struct(*(F.col(_quoted(name)) for name in checked.raw.schema.names)).alias("raw_columns"),
         faults.alias("faults"),

@@ -31,6 +31,11 @@ TUNING = {
     "spark.sql.debug.maxToStringFields": "200",
     # The JVM never compiles a longer method; with the limit at its default, encoding 29 features took 2 to 3 times the CPU.
     "spark.sql.codegen.hugeMethodLimit": "8000",
+    # What is cached is read once or twice and let go: choosing a compression for each column cost more than it saved.
+    "spark.sql.inMemoryColumnarStorage.compressed": "false",
+    # No two rows share these values: a dictionary of them is as long as the column.
+    "spark.hadoop.parquet.enable.dictionary#impression_id": "false",
+    "spark.hadoop.parquet.enable.dictionary#inventory_id": "false",
 }
 
 

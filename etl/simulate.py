@@ -104,7 +104,8 @@ def planted(setting: Setting) -> list[dict[str, Any]]:
 
 def _write_truth(spark: SparkSession, setting: Setting, folder: Path, say: Callable[[str], None]) -> None:
     began = time.monotonic()
-    true_rows(spark, setting).write.partitionBy("kind", "day").parquet(str(folder))
+    # Hardly a probability is there twice: dictionaries would cost more than they save.
+    true_rows(spark, setting).write.option("parquet.enable.dictionary", "false").partitionBy("kind", "day").parquet(str(folder))
     for kind in ("impressions", "inventory"):
         if (folder / f"kind={kind}").is_dir():
             (folder / f"kind={kind}").rename(folder / kind)

@@ -21,9 +21,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 
-from conf.schema import Conf
+from conf.schema import Conf, Source
 from etl.canonical import canonical
 from etl.faults import without_faulty_file
+from etl.landing import day_of
 from etl.raw import Block
 from etl.schemas import Table
 from etl.splits import end_of
@@ -41,7 +42,10 @@ def classified(
 
     `first` and `last` bound the table's days; `night` is the night whose close is as_of. All blocks are of one kind.
     """
-    frames = [canonical(spark, conf, block, table).transform(_with_reasons, rules).transform(_with_day, first, last) for block in blocks]
+    frames = [
+        canonical(spark, conf, block, table).transform(_with_reasons, rules).transform(_with_day, block.source, first, last)
+        for block in blocks
+    ]
     union = reduce(DataFrame.unionByName, frames)
     kind, as_of = blocks[0].source.kind, F.lit(end_of(night))
     # What is received at midnight belongs to the day that begins; only the inventory of that day may be received with its first moment.
@@ -127,10 +131,9 @@ def _with_reasons(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
     return rows.withColumn("reasons", reasons).withColumn("raw", raw).drop("raw_columns", "faults", "unreadable_as")
 
 
-def _with_day(rows: DataFrame, first: date, last: date) -> DataFrame:
+def _with_day(rows: DataFrame, source: Source, first: date, last: date) -> DataFrame:
     """Add `day`. A broken row whose own day is unreadable or outside the range is accounted on its file's day, else on the last one."""
     inside = F.coalesce(F.col("stated_day").between(F.lit(first), F.lit(last)), F.lit(False))
-    broken = F.size("reasons") > 0
-    file_day = F.coalesce(F.col("file_day"), F.lit(last))
-    day = F.when(broken & ~inside, file_day).otherwise(F.coalesce(F.col("stated_day"), file_day))
-    return rows.withColumn("day", day).drop("stated_day", "file_day", "unreadable")
+    own = F.when((F.size("reasons") == 0) | inside, F.col("stated_day"))
+    # The path is looked at only where the row does not say.
+    return rows.withColumn("day", F.coalesce(own, day_of(source, F.col("path")), F.lit(last))).drop("stated_day", "path", "unreadable")

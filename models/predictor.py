@@ -30,7 +30,10 @@ class Predictor:
 
         `columns`: the encoded columns of etl/encoding.py, each [N]; others are ignored. Ids outside the template raise ColumnsWrong.
         """
-        arrays = self.model.columns.arrays(columns)
+        return self.log_odds_of(self.model.columns.arrays(columns))
+
+    def log_odds_of(self, arrays: Arrays) -> np.ndarray:
+        """The same of arrays in the model's layout."""
         rows = len(arrays.tower)
         log_odds_NH = np.empty((rows, len(self.heads)))
         with torch.inference_mode():

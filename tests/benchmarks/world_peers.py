@@ -1,0 +1,105 @@
+"""What the network is held to on the simulated world: logistic regression and LightGBM on the very rows and numbers it reads.
+
+Both see a validation day, on which the strength of their regularisation or the number of trees is chosen. Shapes: N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import lightgbm
+import numpy as np
+from scipy.sparse import csr_matrix, hstack
+from sklearn.linear_model import LogisticRegression
+
+from models.columns import Arrays, Columns
+
+INVERSE_STRENGTHS = (0.01, 0.03, 0.1)  # C of scikit-learn's penalty; on the base world the best one is inside
+MOST_TREES, PATIENCE = 1500, 30
+TREES = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 63, "min_data_in_leaf": 200, "feature_fraction": 0.8, "verbosity": -1}
+Fitted = Callable[[Arrays], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows with one head's labels (1 or 0); all are rows that the head's loss counts."""
+
+    arrays: Arrays
+    label: np.ndarray
+
+    def taken(self, keep: np.ndarray) -> Rows:
+        return Rows(Arrays(*(array[keep] for array in self.arrays)), self.label[keep])
+
+
+def logistic(columns: Columns, statistics: Mapping[str, Mapping[str, float]], crossed: bool) -> Callable[[Rows, Rows], Fitted]:
+    """Logistic regression over one-hot ids and standardised numbers; `crossed`: all of them once more for each tower."""
+
+    def fit(train: Rows, validate: Rows) -> Fitted:
+        design = _Design(columns, statistics, crossed)
+        known, shown = design(train.arrays), design(validate.arrays)
+        best: tuple[float, LogisticRegression] | None = None
+        for strength in INVERSE_STRENGTHS:
+            model = LogisticRegression(C=strength, max_iter=60, solver="lbfgs").fit(known, train.label)
+            loss = _log_loss(model.decision_function(shown), validate.label)
+            if best is None or loss < best[0]:
+                best = loss, model
+        assert best is not None
+        return lambda arrays: best[1].decision_function(design(arrays))
+
+    return fit
+
+
+def boosted_trees(columns: Columns) -> Callable[[Rows, Rows], Fitted]:
+    """LightGBM; ids are categories."""
+
+    def table(arrays: Arrays) -> np.ndarray:
+        numbers = np.where(arrays.missing[:, : arrays.continuous.shape[1]] == 1, np.nan, arrays.continuous)
+        return np.hstack([arrays.ids - np.array(columns.offsets[:-1]), arrays.tower[:, None], numbers, arrays.dense]).astype(np.float32)
+
+    def fit(train: Rows, validate: Rows) -> Fitted:
+        categories = list(range(train.arrays.ids.shape[1] + 1))
+        known = lightgbm.Dataset(table(train.arrays), train.label, categorical_feature=categories, free_raw_data=True)
+        shown = known.create_valid(table(validate.arrays), validate.label)
+        stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+        model = lightgbm.train(TREES, known, MOST_TREES, valid_sets=[shown], callbacks=[stop])
+        return lambda arrays: model.predict(table(arrays), raw_score=True, num_iteration=model.best_iteration)
+
+    return fit
+
+
+class _Design:
+    """Arrays -> the sparse matrix of a linear model."""
+
+    def __init__(self, columns: Columns, statistics: Mapping[str, Mapping[str, float]], crossed: bool) -> None:
+        self.columns, self.crossed = columns, crossed
+        self.fitted = [(feature.transform, statistics.get(feature.column)) for feature in columns.continuous]
+
+    def __call__(self, arrays: Arrays) -> csr_matrix:
+        rows, ids = len(arrays.tower), arrays.ids
+        ones = csr_matrix(
+            (np.ones(ids.size, np.float32), ids.ravel(), np.arange(0, ids.size + 1, ids.shape[1])), (rows, self.columns.offsets[-1])
+        )
+        plain = hstack([ones, csr_matrix(np.hstack([self._numbers(arrays), arrays.missing, arrays.dense]))], format="csr")
+        if not self.crossed:
+            return plain
+        width, towers = plain.shape[1], self.columns.towers
+        entries = np.diff(plain.indptr)
+        place = np.repeat(arrays.tower, entries) * width + plain.indices
+        known = np.repeat(arrays.tower, entries) >= 0
+        own = csr_matrix((plain.data * known, np.where(known, place, 0), plain.indptr), (rows, width * towers))
+        return hstack([plain, own], format="csr")
+
+    def _numbers(self, arrays: Arrays) -> np.ndarray:
+        numbers = arrays.continuous.copy()
+        for i, (transform, statistic) in enumerate(self.fitted):
+            if transform == "log":
+                numbers[:, i] = np.sign(numbers[:, i]) * np.log1p(np.abs(numbers[:, i]))
+            if statistic is not None:
+                numbers[:, i] = (numbers[:, i].clip(statistic["low"], statistic["high"]) - statistic["mean"]) / statistic["std"]
+            numbers[arrays.missing[:, i] == 1, i] = 0
+        return numbers
+
+
+def _log_loss(log_odds: np.ndarray, label: np.ndarray) -> float:
+    return float(np.mean(np.logaddexp(0, log_odds) - label * log_odds))
