@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ def replicate_of(conf_file: Path, folder: Path, replicate: int) -> Conf:
     text["simulation"] |= {"replicate": replicate, "inventory_days": []}
     text["sources"] = {name: block for name, block in text["sources"].items() if block["kind"] != "inventory"}
     text["training"] |= {"backend": "single", "ranks": 1}
-    return load_text("world", text | {"workdir": str(folder / str(replicate)), "landing": None})
+    return load_text("world", text | {"workdir": str(folder / str(replicate)), "landing": ""})
 
 
 def built(spark: SparkSession, conf: Conf) -> tuple[Manifest, Day, Day]:
@@ -79,10 +79,10 @@ def built(spark: SparkSession, conf: Conf) -> tuple[Manifest, Day, Day]:
     snapshot, days = Path(conf.workdir) / "snapshot", (first, night.train_to)
     write_snapshot(rows, conf, snapshot, examples_version=source.version, table_id=source.table_id, days=days)
     manifest = read_manifest(str(snapshot))
-    return manifest, *(day_of(spark, conf, manifest, day) for day in (night.calibrate_to, night.held_out))
+    return manifest, day_of(spark, conf, manifest, night.calibrate_to), day_of(spark, conf, manifest, night.held_out)
 
 
-def day_of(spark: SparkSession, conf: Conf, manifest: Manifest, day: object) -> Day:
+def day_of(spark: SparkSession, conf: Conf, manifest: Manifest, day: date) -> Day:
     labels = [f"label_{head}" for head in conf.heads]
     rows = read_days(spark, conf.workdir, schemas.examples(conf), day, day)
     numbers = encoded(rows, conf.template, manifest.towers, keep=("impression_id", *labels))

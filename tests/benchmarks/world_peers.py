@@ -63,7 +63,7 @@ def boosted_trees(columns: Columns) -> Callable[[Rows, Rows], Fitted]:
         shown = known.create_valid(table(validate.arrays), validate.label)
         stop = lightgbm.early_stopping(PATIENCE, verbose=False)
         model = lightgbm.train(TREES, known, MOST_TREES, valid_sets=[shown], callbacks=[stop])
-        return lambda arrays: model.predict(table(arrays), raw_score=True, num_iteration=model.best_iteration)
+        return lambda arrays: np.asarray(model.predict(table(arrays), raw_score=True, num_iteration=model.best_iteration))
 
     return fit
 
