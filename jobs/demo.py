@@ -12,22 +12,21 @@ import sys
 from collections.abc import Callable, Sequence
 
 from jobs import nightly, simulate, truth
-from jobs.common import DONE, day_option, main, parser
+from jobs.common import DONE, main
 
 Job = Callable[[Sequence[str] | None], int]
 
 
 def run(argv: Sequence[str] | None) -> int:
-    options = parser("Simulate logs, run nights on them, and compare the last one with the truth.")
-    for name, what in (("backfill-from", "first day of the range that is built before"), ("from", "first night"), ("to", "last night")):
-        options.add_argument(f"--{name}", type=day_option, required=True, help=f"{what}, such as 2026-05-01 (UTC)")
-    days = vars(options.parse_args(argv))
-    conf = ["--conf-file", days["conf_file"]]
-    nights = [f"--{name}={days[name.replace('-', '_')]}" for name in ("backfill-from", "from", "to")]
+    given = list(sys.argv[1:] if argv is None else argv)
+    options = nightly.options()
+    options.description = "Simulate logs, run nights on them (the options are jobs/nightly.py's), and compare the last one with the truth."
+    asked = options.parse_args(given)
+    conf, (_, last) = ["--conf-file", asked.conf_file], nightly.span(asked)
     steps: list[tuple[str, Job, list[str]]] = [
         ("simulate", simulate.run, conf),
-        ("nightly", nightly.nightly, [*conf, *nights]),
-        ("truth", truth.run, [*conf, f"--day={days['to']}"]),
+        ("nightly", nightly.nightly, given),
+        ("truth", truth.run, [*conf, f"--day={last}"]),
     ]
     for name, job, arguments in steps:
         print(f"+ python jobs/{name}.py {shlex.join(arguments)}", file=sys.stderr, flush=True)

@@ -87,12 +87,15 @@ class Representation(nn.Module):
     log_C: Tensor
 
     def forward(self, features: Features, lookup: Lookup | None = None) -> Tensor:
+        return torch.cat([*self.numbers(features), self.embedding(features.ids_BF, lookup)], dim=1)
+
+    def numbers(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
+        """What is not embedded, side by side in `forward`: squashed numbers [B, C], missing flags [B, M], dense vectors [B, D]."""
         raw_BC = features.continuous_BC
         number_BC = torch.where(self.log_C, raw_BC.sign() * raw_BC.abs().log1p(), raw_BC).clamp(self.low_C, self.high_C)
         present_BC = 1 - features.missing_BM[:, : raw_BC.shape[1]]
         squashed_BC = (number_BC - self.mean_C) * self.scale_C * present_BC
-        dense_BD = features.dense_BD.clamp(-LARGEST_INPUT, LARGEST_INPUT)
-        return torch.cat([squashed_BC, features.missing_BM, dense_BD, self.embedding(features.ids_BF, lookup)], dim=1)
+        return squashed_BC, features.missing_BM, features.dense_BD.clamp(-LARGEST_INPUT, LARGEST_INPUT)
 
 
 def _squash(transform: str, statistic: Mapping[str, float] | None) -> tuple[float, float, float, float]:

@@ -21,6 +21,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -41,7 +42,7 @@ from models.columns import Arrays, Columns
 from models.manifest import Manifest, read_manifest
 from models.predictor import Predictor
 from models.trainer import TrainRequest, train
-from tests.benchmarks.world_peers import Fitted, Rows, boosted_trees, logistic
+from tests.benchmarks.world_peers import Fitted, Rows, boosted_trees, cross_entropy, logistic
 
 ROOT = Path(__file__).parents[2]
 TOY = 0.8
@@ -49,7 +50,7 @@ TOY = 0.8
 
 @dataclass(frozen=True)
 class Day:
-    """Encoded rows of a day; `labels` int8 and the true conditional and whole probabilities by head."""
+    """Encoded rows of a day; by head its labels (1, 0, NaN = masked), true conditional and whole probabilities."""
 
     arrays: Arrays
     labels: dict[str, np.ndarray]
@@ -66,7 +67,7 @@ def replicate_of(conf_file: Path, folder: Path, replicate: int) -> Conf:
 
 
 def built(spark: SparkSession, conf: Conf) -> tuple[Manifest, Day, Day]:
-    """The training snapshot, the validation day and the held-out day; what an earlier run built is kept."""
+    """The training snapshot, the validation day and the held-out day; tables that an earlier run built are kept."""
     assert conf.simulation is not None
     simulate(spark, conf, lambda line: print(f"world: {line}", file=sys.stderr))
     create_tables(spark, conf)
@@ -90,21 +91,19 @@ def day_of(spark: SparkSession, conf: Conf, manifest: Manifest, day: date) -> Da
     joined = numbers.join(truth, on=F.col("impression_id") == F.col("id"), how="inner").drop("id")
     path = Path(conf.workdir) / f"day-{day}"
     joined.orderBy("impression_id").write.mode("overwrite").parquet(str(path))
-    found = pq.read_table(path).to_pandas()
-    arrays = Columns(manifest.template, len(manifest.towers)).arrays({name: found[name].to_numpy() for name in found})
+    arrays, found = read_encoded(path, manifest)
     return Day(arrays, *({head: found[f"{what}_{head}"].to_numpy(dtype=float) for head in conf.heads} for what in ("label", "c", "p")))
 
 
 def training_rows(manifest: Manifest) -> tuple[Arrays, dict[str, np.ndarray]]:
-    files = [shard.path for shard in manifest.shards if shard.path]
-    found = {name: column.to_numpy() for name, column in zip(*_columns(files), strict=True)}
-    arrays = Columns(manifest.template, len(manifest.towers)).arrays(found)
-    return arrays, {head: found[f"label_{head}"].astype(float) for head in manifest.heads}
+    arrays, found = read_encoded([shard.path for shard in manifest.shards if shard.path], manifest)
+    return arrays, {head: found[f"label_{head}"].to_numpy(dtype=float) for head in manifest.heads}
 
 
-def _columns(files: list[Path]) -> tuple[list[str], list]:
-    table = pq.read_table(files)
-    return table.column_names, table.columns
+def read_encoded(files: Path | list[Path], manifest: Manifest) -> tuple[Arrays, pd.DataFrame]:
+    found = pq.read_table(files).to_pandas()
+    columns = Columns(manifest.template, len(manifest.towers))
+    return columns.arrays({name: found[name].to_numpy() for name in found}), found
 
 
 def learned(manifest: Manifest, conf: Conf, epochs: int, seed: int) -> tuple[Predictor, float]:
@@ -113,11 +112,6 @@ def learned(manifest: Manifest, conf: Conf, epochs: int, seed: int) -> tuple[Pre
     request = TrainRequest(str(manifest.directory), str(bundle), "world", conf.model, conf.training, epochs, seed)
     seconds = train(request).seconds
     return Predictor(str(bundle)), seconds
-
-
-def cross_entropy(log_odds: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
-    """Expected cross-entropy a unit of weight; stable at both ends."""
-    return float((weight * (np.logaddexp(0, log_odds) - truth * log_odds)).sum() / weight.sum())
 
 
 def shares(manifest: Manifest, train_rows: tuple, validate: Day, held: Day, models: Mapping[str, Callable]) -> Iterator[dict]:

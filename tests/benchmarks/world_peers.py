@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import lightgbm
 import numpy as np
+import torch
 from scipy.sparse import csr_matrix, hstack
 from sklearn.linear_model import LogisticRegression
 
 from models.columns import Arrays, Columns
+from models.representation import Features, Representation
 
-INVERSE_STRENGTHS = (0.01, 0.03, 0.1)  # C of scikit-learn's penalty; on the base world the best one is inside
+INVERSE_STRENGTHS = (0.01, 0.03, 0.1)  # C of scikit-learn's penalty
 MOST_TREES, PATIENCE = 1500, 30
 TREES = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 63, "min_data_in_leaf": 200, "feature_fraction": 0.8, "verbosity": -1}
 Fitted = Callable[[Arrays], np.ndarray]
@@ -32,6 +34,11 @@ class Rows:
         return Rows(Arrays(*(array[keep] for array in self.arrays)), self.label[keep])
 
 
+def cross_entropy(log_odds: np.ndarray, truth: np.ndarray, weight: np.ndarray | float = 1.0) -> float:
+    """Mean cross-entropy a unit of weight against labels or true probabilities; stable at both ends."""
+    return float(np.average(np.logaddexp(0, log_odds) - truth * log_odds, weights=np.broadcast_to(weight, truth.shape)))
+
+
 def logistic(columns: Columns, statistics: Mapping[str, Mapping[str, float]], crossed: bool) -> Callable[[Rows, Rows], Fitted]:
     """Logistic regression over one-hot ids and standardised numbers; `crossed`: all of them once more for each tower."""
 
@@ -41,7 +48,7 @@ def logistic(columns: Columns, statistics: Mapping[str, Mapping[str, float]], cr
         best: tuple[float, LogisticRegression] | None = None
         for strength in INVERSE_STRENGTHS:
             model = LogisticRegression(C=strength, max_iter=60, solver="lbfgs").fit(known, train.label)
-            loss = _log_loss(model.decision_function(shown), validate.label)
+            loss = cross_entropy(model.decision_function(shown), validate.label)
             if best is None or loss < best[0]:
                 best = loss, model
         assert best is not None
@@ -73,14 +80,15 @@ class _Design:
 
     def __init__(self, columns: Columns, statistics: Mapping[str, Mapping[str, float]], crossed: bool) -> None:
         self.columns, self.crossed = columns, crossed
-        self.fitted = [(feature.transform, statistics.get(feature.column)) for feature in columns.continuous]
+        self.representation = Representation(columns, 1, statistics)  # its numbers only, no embedding
 
     def __call__(self, arrays: Arrays) -> csr_matrix:
         rows, ids = len(arrays.tower), arrays.ids
         ones = csr_matrix(
             (np.ones(ids.size, np.float32), ids.ravel(), np.arange(0, ids.size + 1, ids.shape[1])), (rows, self.columns.offsets[-1])
         )
-        plain = hstack([ones, csr_matrix(np.hstack([self._numbers(arrays), arrays.missing, arrays.dense]))], format="csr")
+        numbers = torch.cat(self.representation.numbers(Features.of(arrays)), dim=1).numpy()
+        plain = hstack([ones, csr_matrix(numbers)], format="csr")
         if not self.crossed:
             return plain
         width, towers = plain.shape[1], self.columns.towers
@@ -89,17 +97,3 @@ class _Design:
         known = np.repeat(arrays.tower, entries) >= 0
         own = csr_matrix((plain.data * known, np.where(known, place, 0), plain.indptr), (rows, width * towers))
         return hstack([plain, own], format="csr")
-
-    def _numbers(self, arrays: Arrays) -> np.ndarray:
-        numbers = arrays.continuous.copy()
-        for i, (transform, statistic) in enumerate(self.fitted):
-            if transform == "log":
-                numbers[:, i] = np.sign(numbers[:, i]) * np.log1p(np.abs(numbers[:, i]))
-            if statistic is not None:
-                numbers[:, i] = (numbers[:, i].clip(statistic["low"], statistic["high"]) - statistic["mean"]) / statistic["std"]
-            numbers[arrays.missing[:, i] == 1, i] = 0
-        return numbers
-
-
-def _log_loss(log_odds: np.ndarray, label: np.ndarray) -> float:
-    return float(np.mean(np.logaddexp(0, log_odds) - label * log_odds))
