@@ -24,6 +24,11 @@ def wanted(conf: Conf) -> dict[str, HistoryColumn]:
     return {feature.column: history_column(feature.column, conf.history.keys, conf.heads) for feature in conf.template.of_family("history")}
 
 
+def kinds(conf: Conf) -> list[str]:
+    """What the template asks to be counted by: names of history.keys."""
+    return sorted({column.key for column in wanted(conf).values()})
+
+
 def first_impression_day(first: date, conf: Conf) -> date:
     """Earliest shown day whose impressions `daily_counts` of `first` needs: what is engaged with later than K days counts nowhere."""
     return first - (conf.label_days - 1) * ONE_DAY
@@ -39,8 +44,8 @@ def daily_counts(impressions: DataFrame, engagements: DataFrame, conf: Conf, fir
 
     `impressions` and `engagements` hold the days from `first_impression_day(first)` on; impressions bear what the keys read.
     """
-    kinds = sorted({column.key for column in wanted(conf).values()})
-    keys = F.array(*(F.struct(F.lit(kind).alias("kind"), F.expr(conf.history.keys[kind]).cast("string").alias("key")) for kind in kinds))
+    made = (F.struct(F.lit(kind).alias("kind"), F.expr(conf.history.keys[kind]).cast("string").alias("key")) for kind in kinds(conf))
+    keys = F.array(*made)
     keyed = impressions.withColumn("_keys", keys)
     received = F.to_date("received_at")
     shown = keyed.select("_keys", received.alias("day"), F.lit(1).alias("impressions"), *_zeros(conf.heads))
@@ -67,7 +72,7 @@ def with_history(rows: DataFrame, history: DataFrame, conf: Conf, first: date, l
     A key without history in the window has no impressions and the overall rate; before there is any history at all, rates are null.
     """
     columns = wanted(conf)
-    for kind in sorted({column.key for column in columns.values()}):
+    for kind in kinds(conf):
         sums, overall = _sums(history.where(F.col("kind") == kind), conf, first, last)
         asked = {name: column for name, column in columns.items() if column.key == kind}
         keyed = rows.withColumn("_key", F.expr(conf.history.keys[kind]).cast("string"))

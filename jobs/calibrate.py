@@ -21,9 +21,11 @@ from etl.scores import served_rows
 from etl.splits import ONE_DAY, days_between
 from etl.tables import overwrite_days, read_days
 from jobs.common import NotYet, Outcome, Run, Stage, write_whole
+from jobs.gate import judged_alone
 from models.bundle import read_meta
 from models.calibration import Bin, Calibrator, fit_calibrator
 from models.predictor import predict
+from validation.gate import Judged
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,14 @@ def work(run: Run) -> Outcome:
     examples = read_days(run.spark, conf.workdir, schemas.examples(conf), chosen.fit_from, held_out)
     served = served_rows(examples, conf, towers, partial(predict, str(bundle)), model_id=chosen.model)
     overwrite_days(served, conf.workdir, schemas.served(conf), chosen.fit_from, held_out, also={"model": chosen.model})
+    table, rows = schemas.served(conf), served_by(run, chosen.model, chosen.fit_from, held_out)
+    judged = judged_alone(run, Judged(table, rows, chosen.fit_from, held_out, usual=False))
     bins = binned(served_by(run, chosen.model, chosen.fit_from, run.night.calibrate_to), conf.heads)
     calibrator = fit_calibrator(cast(Iterable[Bin], bins.itertuples(index=False)), list(conf.heads), towers, conf.calibration.min_positives)
     file = calibrator_file(chosen.model, run.night.day)
     write_whole(Path(conf.workdir).resolve() / file, calibrator.to_json())
     outputs = (file, *(f"served@{chosen.model}/{day}" for day in days_between(chosen.fit_from, held_out)))
-    return Outcome(outputs, {"calibrator": file}, told(calibrator, chosen.fit_from, run.night.calibrate_to))
+    return Outcome(outputs, {"calibrator": file, **judged}, told(calibrator, chosen.fit_from, run.night.calibrate_to))
 
 
 def served_by(run: Run, model: str, first: date, last: date) -> DataFrame:
@@ -82,7 +86,7 @@ def told(calibrator: Calibrator, first: date, last: date) -> str:
 
 STAGE = Stage(
     name="calibrate",
-    packages=("etl", "models"),
+    packages=("etl", "models", "validation"),
     reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "template", "calibration"})],
     inputs=inputs,
     work=work,

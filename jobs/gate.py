@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import date
+from typing import Any
 
 from etl import schemas
 from etl.entities import first_state_day
+from etl.history import wanted
 from etl.runs import fingerprint
 from etl.tables import read_days
 from jobs.build_examples import bounds
@@ -14,7 +16,7 @@ from jobs.common import VALIDATION, NotYet, Outcome, Run, Stage, StageFailed
 from validation.account import check_account, check_quarantine
 from validation.baseline import History
 from validation.checkpoint import prune_docs
-from validation.findings import GateFailed
+from validation.findings import GateFailed, GateReport
 from validation.gate import Clock, Judged, Known, check_tables
 
 
@@ -28,6 +30,8 @@ def spans(run: Run) -> dict[str, tuple[date, date]]:
             found[kind] = (run.asked, run.last_writable("ingest", kind))
     if run.contents.of_days("inventory", run.night.scored, run.night.scored):
         found["inventory"] = (run.night.scored, run.night.scored)
+    if wanted(run.conf):
+        found["history"] = (first, last)
     return {name: days for name, days in {**found, "examples": (first, last)}.items() if days[0] <= days[1]}
 
 
@@ -59,8 +63,30 @@ def inputs(run: Run) -> dict[str, str]:
     return found | {"history": fingerprint(asdict(history_of(run))), "account": fingerprint(account)}
 
 
+def clock_of(run: Run) -> Clock:
+    return Clock(run.night.held_out, run.night.train_from, run.night.train_to)
+
+
+def judged_alone(run: Run, of: Judged) -> dict[str, Any]:
+    """Judge what a stage has just written, before anything is made of it; what the stage counts of that."""
+    docs = run.run_dir / "data_docs"
+    report = check_tables([of], run.conf, docs / run.run_id / of.table.name, run.run_id, clock_of(run))
+    prune_docs(docs)
+    return require_passed(report)
+
+
+def require_passed(report: GateReport) -> dict[str, Any]:
+    """Findings and Data Docs, for the ledger and the report; a critical failure ends the stage with them."""
+    counts = {"findings": [asdict(finding) for finding in report.findings], "docs": report.docs}
+    try:
+        report.raise_if_failed()
+    except GateFailed as error:
+        raise StageFailed(str(error), VALIDATION, counts) from error
+    return counts
+
+
 def work(run: Run) -> Outcome:
-    conf, night, days = run.conf, run.night, spans(run)
+    conf, days = run.conf, spans(run)
     if "examples" not in days:
         raise NotYet("a later night built these days")
     tables, links = schemas.all_tables(conf), known_spans(run)
@@ -72,19 +98,14 @@ def work(run: Run) -> Outcome:
         }
         rows = read_days(run.spark, conf.workdir, tables[name], first, last)
         judged.append(Judged(tables[name], rows, first, last, known, new_from=run.asked))
-    clock = Clock(night.held_out, night.train_from, night.train_to)
     docs = run.run_dir / "data_docs"
-    report = check_tables(judged, conf, docs / run.run_id, clock, history_of(run))
+    report = check_tables(judged, conf, docs / run.run_id, run.run_id, clock_of(run), history_of(run))
     prune_docs(docs)
     account = run.counts_of("ingest").get("account", [])
     own = {name: source.max_quarantined_share for name, source in conf.sources.items() if source.max_quarantined_share is not None}
     quarantined = check_quarantine(account, conf.gate.max_quarantined_share, own, conf.gate.min_expected_rows)
     report = report.with_findings([*check_account(account), *quarantined])
-    counts = {**report.counts, "findings": [asdict(finding) for finding in report.findings], "docs": report.docs}
-    try:
-        report.raise_if_failed()
-    except GateFailed as error:
-        raise StageFailed(str(error), VALIDATION, counts) from error
+    counts = {**report.counts, **require_passed(report)}
     passed, warned = len(report.findings), len(report.failed_warnings)
     return Outcome((), counts, f"{passed - warned} of {passed} expectations hold, {warned} warnings")
 

@@ -17,6 +17,8 @@ from etl.tables import read_days, table_path
 from jobs.common import Outcome, Run, Stage, write_whole
 from validation.report import ReportData, Scores, Training, render
 
+GATED = ("gate", "calibrate", "score")  # stages that judge tables
+
 
 def work(run: Run) -> Outcome:
     path = write_report(run, "done", "good")
@@ -30,8 +32,9 @@ def write_report(run: Run, status: str, level: Any) -> Path:
 
 def data_of(run: Run, status: str, level: Any) -> ReportData:
     """What the ledger and the tables hold of this night; a stage that was not reached leaves its part empty."""
-    conf, night, gate, made = run.conf, run.night, run.counts_of("gate"), run.counts_of("train")
-    findings = gate.get("findings", [])
+    conf, night, made = run.conf, run.night, run.counts_of("train")
+    gates = {stage: counts for stage in GATED if (counts := run.counts_of(stage)).get("docs")}
+    findings = [finding for counts in gates.values() for finding in counts["findings"]]
     if level == "good" and any(not finding["success"] for finding in findings):
         level, status = "warning", f"{status}, with warnings of the gate"
     fitted = calibrator_of(run)
@@ -53,7 +56,7 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
         stages=run.records,
         account=run.counts_of("ingest").get("account", []),
         findings=findings,
-        docs=os.path.relpath(gate["docs"], run.run_dir) if gate.get("docs") else None,
+        docs={stage: os.path.relpath(counts["docs"], run.run_dir) for stage, counts in gates.items()},
         training=training_of(made) if made else None,
         fit_days=f"{fit_from} to {night.calibrate_to}" if fit_from else "",
         calibrator=fitted,

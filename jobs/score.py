@@ -20,8 +20,10 @@ from etl.splits import start_of
 from etl.tables import overwrite_days, pin, read_days
 from jobs.calibrate import candidate
 from jobs.common import SCORING, Outcome, Run, Stage, StageFailed
+from jobs.gate import judged_alone
 from models.bundle import read_meta
 from models.predictor import predict_probabilities
+from validation.gate import Judged
 
 
 def inputs(run: Run) -> dict[str, str]:
@@ -66,11 +68,12 @@ def work(run: Run) -> Outcome:
         overwrite_days(scores, conf.workdir, schemas.scores(conf), scored, scored)
     except (PythonException, ScoringError) as error:
         raise StageFailed(str(error), SCORING) from error
-    count = require_balance(run)
+    count, table = require_balance(run), schemas.scores(conf)
+    judged = judged_alone(run, Judged(table, read_days(spark, conf.workdir, table, scored, scored), scored, scored, usual=False))
     publish(spark, conf, run.night.day, run.run_id, "scores", chosen.model, scored)
     return Outcome(
         (f"scores/{scored}", f"publications/{run.night.day}"),
-        {"rows": count, "scored": scored.isoformat()},
+        {"rows": count, "scored": scored.isoformat(), **judged},
         f"{count:,} rows of {scored} scored",
     )
 
@@ -88,7 +91,7 @@ def require_balance(run: Run) -> int:
 
 STAGE = Stage(
     name="score",
-    packages=("etl", "models"),
+    packages=("etl", "models", "validation"),
     reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "template", "clock", "history"})],
     inputs=inputs,
     work=work,

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ class Checkpoints:
 
     def __init__(self, docs_dir: Path, run_name: str) -> None:
         logging.getLogger("great_expectations").setLevel(logging.ERROR)
-        self._docs_dir, self._run = docs_dir, RunIdentifier(run_name=run_name)
+        self._docs_dir = docs_dir
+        # With its time: GX would else read one out of the name, and a run 20260507-095009-6337ad has an offset of 63 hours.
+        self._run = RunIdentifier(run_name=run_name, run_time=datetime.now(UTC))
         site = {
             "class_name": "SiteBuilder",
             "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs_dir.resolve())},
@@ -91,10 +94,15 @@ class Checkpoints:
 
 
 def prune_docs(folder: Path) -> None:
-    """Remove the Data Docs of old runs: of the folders that hold an index.html, the newest DOCS_KEPT stay."""
-    runs = [path for path in folder.iterdir() if (path / "index.html").is_file() and not path.is_symlink()]
-    for old in sorted(runs, key=lambda path: (path / "index.html").stat().st_mtime_ns)[:-DOCS_KEPT]:
+    """Remove the Data Docs of old runs: of the folders that hold an index.html, or folders with one, the newest DOCS_KEPT stay."""
+    runs = {path: _written(path) for path in folder.iterdir() if not path.is_symlink() and _written(path)}
+    for old in sorted(runs, key=runs.__getitem__)[:-DOCS_KEPT]:
         shutil.rmtree(old)
+
+
+def _written(run: Path) -> int:
+    """When the newest index of a run's Data Docs was written (ns since 1970); 0 without one."""
+    return max((page.stat().st_mtime_ns for page in (run / "index.html", *run.glob("*/index.html")) if page.is_file()), default=0)
 
 
 def _expectation(check: Check) -> Expectation:

@@ -10,51 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
-from conf.schema import Conf, Kind
+from conf.schema import Conf
 from conf.template import Feature
 from etl.schemas import Table
 from validation.baseline import Labels
 from validation.checks import Check
-from validation.rules import Rule, row_rules
+from validation.table_rules import rules_of
 
-KINDS: tuple[Kind, ...] = ("impressions", "engagements", "users", "ads", "inventory")
 # Where a key may come again on another day: duplicates across days are removed on read.
 KEY_WITHIN_DAY = ("engagements", "users", "ads")
 
 Sums = Mapping[str, Mapping[str, Mapping[str, float]]]  # day (ISO) -> source -> name -> sum
-
-
-def rules_of(table: Table, conf: Conf) -> tuple[Rule, ...]:
-    """The row rules of a table: those of the quarantine, and of `examples` also those of its labels and vectors."""
-    if table.name in KINDS:
-        return row_rules(next(kind for kind in KINDS if kind == table.name))
-    return (
-        *row_rules("impressions"),
-        Rule("day_is_shown_day", "day = to_date(shown_at)", "the partition is the UTC day of shown_at", "day"),
-        Rule("labels_as_of_present", "labels_as_of IS NOT NULL", "without it nobody knows what the labels could know", "labels_as_of"),
-        *_label_rules(conf),
-        *(_width_rule(feature) for feature in conf.template.of_type("dense")),
-    )
-
-
-def _label_rules(conf: Conf) -> list[Rule]:
-    rules = []
-    for name, head in conf.heads.items():
-        label = f"label_{name}"
-        rules.append(Rule(f"{label}_valid", f"{label} IS NULL OR {label} IN (0, 1)", "a label is 1, 0, or null where it is masked", label))
-        if head.parent is None:
-            continue
-        parent = f"label_{head.parent}"
-        holds = f"CASE WHEN {parent} = 1 THEN true WHEN {parent} = 0 THEN {label} = 0 ELSE {label} IS NULL END"
-        why = f"{name} happens only under {head.parent}: 0 where that is 0, null where that is null"
-        rules.append(Rule(f"{label}_follows_{head.parent}", holds, why, label))
-    return rules
-
-
-def _width_rule(feature: Feature) -> Rule:
-    name = feature.column
-    holds = f"`{name}` IS NULL OR size(`{name}`) = {feature.width}"
-    return Rule(f"{name}_width", holds, f"the template reads {feature.width} numbers; see its `width`", name)
 
 
 def sums_of(table: Table, conf: Conf) -> dict[str, str]:

@@ -48,6 +48,7 @@ class Judged:
     """A table as a gate reads it: `rows` of its days `first` to `last`, those from `new_from` on never judged before.
 
     `known`: id column -> who must know it; only new days are asked for theirs. Rows of a table that is judged too span its judged days.
+    `usual`: whether its rows a day are held against earlier nights; what has a row for each row of another table need not.
     """
 
     table: Table
@@ -56,6 +57,7 @@ class Judged:
     last: date
     known: Mapping[str, Known] = field(default_factory=dict)
     new_from: date | None = None
+    usual: bool = True
 
     @property
     def new_rows(self) -> DataFrame:
@@ -75,10 +77,12 @@ class Clock:
     train_to: date
 
 
-def check_tables(judged: Sequence[Judged], conf: Conf, docs_dir: Path, clock: Clock, history: History | None = None) -> GateReport:
+def check_tables(
+    judged: Sequence[Judged], conf: Conf, docs_dir: Path, run_id: str, clock: Clock, history: History | None = None
+) -> GateReport:
     """Judge the tables, write Data Docs to `docs_dir`. A failure raises in raise_if_failed only."""
     history = history or History()
-    made = Checkpoints(docs_dir, docs_dir.name)
+    made = Checkpoints(docs_dir, run_id)
     schemas = {of.table.name: _schema_findings(made, of) for of in judged}
     exact = [of for of in judged if all(finding.success for finding in schemas[of.table.name])]
     counted = _count(exact, conf, history)
@@ -165,7 +169,9 @@ def _table_checks(of: Judged, counted: Counted, conf: Conf, clock: Clock, histor
     blocks = [source for source in conf.sources.values() if source.kind == kind]
     optional = {block.source for block in blocks} - {block.source for block in blocks if block.required}
     inside: Sums = {day: sums[day] for day in (day.isoformat() for day in of.days)}
-    checks = [*row_checks(of.table, conf, sums), *count_checks(history.rows.get(name, {}), rows_by_source(inside), conf.gate, optional)]
+    checks = row_checks(of.table, conf, sums)
+    if of.usual:
+        checks += count_checks(history.rows.get(name, {}), rows_by_source(inside), conf.gate, optional)
     if name != "examples":
         return checks
     labels = labels_by_source(inside, conf, clock.mature_to)

@@ -56,7 +56,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class ReportData:
-    """A night. Days and clocks are ISO text in UTC; `held_out` is M; `docs` is a link from the page to the Data Docs index."""
+    """A night. Days and clocks are ISO text in UTC; `held_out` is M; `docs`: stage -> link to its Data Docs index."""
 
     name: str
     status: str
@@ -70,7 +70,7 @@ class ReportData:
     stages: Sequence[Row] = ()  # stage, status, seconds, message
     account: Sequence[Row] = ()  # etl.sources.account
     findings: Sequence[Row] = ()  # validation.findings.Finding as a dict
-    docs: str | None = None
+    docs: Mapping[str, str] = field(default_factory=dict)
     training: Training | None = None
     fit_days: str = ""  # the days whose served rows fitted the calibrator
     calibrator: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)  # head -> tower -> method, b0, b1, positives, rows, reason

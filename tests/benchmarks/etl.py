@@ -31,8 +31,8 @@ from tests.benchmarks.etl_peer import write_examples
 ROOT = Path(__file__).parents[2]
 
 
-def sized(workdir: Path, landing: Path, impressions: int, days: int) -> Conf:
-    """The demo's sources at another size, without history features."""
+def sized(workdir: Path, landing: Path, impressions: int, days: int, history: bool = False, heavy_user: bool = False) -> Conf:
+    """The demo's sources at another size, with its history features or without; a heavy user has 1% of all impressions."""
     text = load(ROOT / "conf" / "demo.yaml").model_dump(mode="json")
     text["simulation"] |= {
         "impressions_a_day": impressions // days,
@@ -41,8 +41,10 @@ def sized(workdir: Path, landing: Path, impressions: int, days: int) -> Conf:
         "users": 100_000,
         "ads_alive": 10_000,
     }
-    text["template"]["features"] = [feature for feature in text["template"]["features"] if feature["family"] != "history"]
+    text["template"]["features"] = [feature for feature in text["template"]["features"] if history or feature["family"] != "history"]
     text["sources"] = {name: block for name, block in text["sources"].items() if block["kind"] != "inventory"}
+    for columns in (block["columns"] for block in text["sources"].values() if block["kind"] == "impressions" and heavy_user):
+        columns["user_id"] = f"if(pmod(xxhash64({columns['impression_id']}), 100) = 0, 'u000001', {columns['user_id']})"
     return load_text("benchmark", text | {"workdir": str(workdir), "landing": str(landing)})
 
 

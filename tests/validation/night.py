@@ -46,7 +46,7 @@ def made_up_night(**changed: Any) -> ReportData:
             asdict(finding()),
             asdict(Finding("columns", "(all)", "critical", True, "as needed", "19 columns in the order of etl/schemas.py", 0, "columns")),
         ],
-        "docs": "data_docs/index.html",
+        "docs": {"gate": "data_docs/index.html"},
         "training": Training(
             "9b1d4c", "77aa01", "2026-05-11", "2026-05-11", 60_012, 12.4, 4_840, 2, {"click": 0.1412, "good_click": 0.5713, "save": 0.0488}
         ),

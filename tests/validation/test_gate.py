@@ -23,7 +23,7 @@ CONF = small_conf()
 
 
 def gate(frame: DataFrame, docs: Path, conf: Conf = CONF) -> GateReport:
-    return check_tables([Judged(examples(conf), frame, FIRST, LAST)], conf, docs, Clock(MATURE_TO, FIRST, FIRST))
+    return check_tables([Judged(examples(conf), frame, FIRST, LAST)], conf, docs, "a-run", Clock(MATURE_TO, FIRST, FIRST))
 
 
 def failed(report: GateReport) -> dict[str, Finding]:
@@ -63,6 +63,12 @@ def test_data_docs_of_earlier_runs_stay_until_five_newer_ones_stand_beside_them(
         made.build_docs()
         prune_docs(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"run-{run}" for run in range(2, 7)]
+
+
+def test_a_run_whose_name_reads_like_a_time_zone_is_judged(tmp_path: Path) -> None:
+    made = Checkpoints(tmp_path, "20260507-095009-6337ad")
+    assert made.judge_schema("examples", {"day": "date"}, {"day": "date"})
+    assert Path(made.build_docs()).is_file()
 
 
 def test_the_gate_leaves_no_cache_no_view_and_no_telemetry(spark: SparkSession, tmp_path: Path) -> None:

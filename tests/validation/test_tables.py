@@ -48,7 +48,7 @@ def faulty(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
         Judged(inventory(CONF), candidates, DAY, DAY),
         Judged(examples(CONF), built, DAY, DAY, {"user_id": Known("users", users)}),
     ]
-    yield check_tables(judged, CONF, tmp_path_factory.mktemp("docs"), Clock(DAY, BEFORE, BEFORE), HISTORY)
+    yield check_tables(judged, CONF, tmp_path_factory.mktemp("docs"), "a-run", Clock(DAY, BEFORE, BEFORE), HISTORY)
 
 
 def test_every_failure_of_every_table_is_told_at_once(faulty: GateReport) -> None:
