@@ -187,10 +187,14 @@ class Training(Strict):
     epochs: int = Field(1, ge=1, le=100, description="ID embeddings over-fit after the first, so 1 is the default")
     warm_epochs: int = Field(1, ge=1, le=100, description="epochs over the new days when the night starts warm")
     warm_start: bool = Field(True, description="start from the published model and train on the days after its training end")
-    learning_rate: float = Field(4e-3, gt=0, description="AdamW, dense parts; the highest, see warm_up_share")
-    embedding_learning_rate: float = Field(4e-2, gt=0, description="row-wise Adagrad, embedding rows; the highest")
+    learning_rate: float = Field(2e-3, gt=0, description="AdamW, dense parts; the highest, see warm_up_share")
+    embedding_learning_rate: float = Field(0.2, gt=0, description="row-wise Adagrad, embedding rows; the highest")
+    linear_learning_rate: float = Field(0.2, gt=0, description="Adagrad, the linear path's weights of ids; the highest")
+    linear_prior_rows: float = Field(
+        16, ge=0, description="a weight of an id starts as if it had met this many rows: more keeps what rare ids and events say small"
+    )
     warm_up_share: float = Field(
-        0.05, ge=0, lt=1, description="of the steps, over which both learning rates rise; they then fall to zero at the last step"
+        0.2, ge=0, lt=1, description="of the steps, over which both learning rates rise; they then fall to zero at the last step"
     )
     weight_decay: float = Field(1e-4, ge=0, description="AdamW, dense matrices")
     residual_decay: float = Field(

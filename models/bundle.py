@@ -21,14 +21,14 @@ from models.errors import BundleDamaged
 from models.manifest import sha256
 
 WEIGHTS, META = "model.safetensors", "bundle.json"
-# Row-wise Adagrad's state travels with the weights, so that a warm start does not learn known ids as if they were new.
-SQUARES = "optimizer.embedding_squares"
+# Adagrad's state travels with the weights, so that a warm start does not learn known ids as if they were new.
+SQUARES = "optimizer.squares."
 
 
-def save(directory: str | Path, model: EngagementModel, squares: Tensor, meta: Mapping[str, Any]) -> None:
+def save(directory: str | Path, model: EngagementModel, squares: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write the folder whole or not at all; an older folder of that name is replaced.
 
-    `meta` is JSON: model_id, template, heads, towers, model (conf), statistics, trained. `squares` float32 [rows of the table].
+    `meta` is JSON: model_id, template, heads, towers, model (conf), statistics, trained. `squares`: table -> Adagrad's state.
     """
     target = Path(directory)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def save(directory: str | Path, model: EngagementModel, squares: Tensor, meta: M
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors | {SQUARES: squares.cpu()}, fresh / WEIGHTS)
+    save_file(tensors | {f"{SQUARES}{name}": state.cpu() for name, state in squares.items()}, fresh / WEIGHTS)
     (fresh / META).write_text(json.dumps({**meta, "sha256": sha256(fresh / WEIGHTS)}, indent=1), encoding="utf-8")
     for path in (fresh / WEIGHTS, fresh / META, fresh):
         _fsync(path)
@@ -51,8 +51,7 @@ def save(directory: str | Path, model: EngagementModel, squares: Tensor, meta: M
 def load(directory: str | Path) -> tuple[EngagementModel, dict[str, Any]]:
     """The model, in eval mode on the CPU, and its bundle.json."""
     meta = read_meta(directory)
-    tensors = read_tensors(directory, meta)
-    tensors.pop(SQUARES, None)
+    tensors = {name: tensor for name, tensor in read_tensors(directory, meta).items() if not name.startswith(SQUARES)}
     try:
         model = build(meta)
         model.load_state_dict(tensors)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from conf.schema import Head, ModelConf
 from conf.template import Template
 from models.columns import Columns
 from models.experts import SharedBottom
+from models.linear import LinearPath
 from models.manifest import parents_of
 from models.representation import Features, Lookup, Representation
 from models.towers import Heads, PerTower, Towers
@@ -42,11 +44,25 @@ class EngagementModel(nn.Module):
         self.bottom = SharedBottom(self.representation.width, conf.bottom_widths, conf.dropout)
         self.towers = Towers(self.bottom.width, conf.tower_widths, len(towers), conf.dropout)
         self.heads = Heads(self.towers.width, len(heads), len(towers), base_TH)
+        self.linear = LinearPath(self.representation.numbers_width, self.columns.offsets[-1], len(heads), len(towers))
 
     def forward(self, features: Features, lookup: Lookup | None = None) -> Tensor:
-        hidden = self.bottom(self.representation(features, lookup))
-        return self.heads(self.towers(hidden, features.tower_B), features.tower_B)
+        """With a lookup the gradient reaches its rows."""
+        numbers, embedded = self.representation(features, lookup)
+        hidden = self.bottom(torch.cat([numbers, embedded], 1))
+        deep = self.heads(self.towers(hidden, features.tower_B), features.tower_B)
+        ids, weights = (features.ids_BF, self.linear.table) if lookup is None else (lookup.position_BF, lookup.linear)
+        return deep + self.linear(numbers, ids, features.tower_B, weights)
+
+    @property
+    def tables(self) -> dict[str, Tensor]:
+        """What has a row an id, and is updated by the rows that a batch touches: [R, E] and [R, 1 + T, H]."""
+        return {"embedding": self.representation.embedding.table, "linear": self.linear.table}
+
+    def lookup(self, ids_BF: Tensor) -> Lookup:
+        ids_U, position_BF = torch.unique(ids_BF, return_inverse=True)
+        return Lookup(ids_U, position_BF, **{name: table[ids_U].requires_grad_() for name, table in self.tables.items()})
 
     def residual_modules(self) -> list[PerTower]:
         """What a tower has of its own."""
-        return [self.towers.residual, self.heads.residual]
+        return [self.towers.residual, self.heads.residual, self.linear.residual]

@@ -64,12 +64,13 @@ def merged(ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return ids_U, rows.new_zeros(len(ids_U), rows.shape[1]).index_add_(0, position, rows)
 
 
-def rowwise_adagrad_(table: Tensor, squares: Tensor, ids_U: Tensor, gradient_UE: Tensor, learning_rate: float) -> None:
-    """Update rows `ids_U` (distinct) of `table` in place; all other rows stay untouched.
+def adagrad_(table: Tensor, squares: Tensor, ids_U: Tensor, gradient: Tensor, learning_rate: float) -> None:
+    """Update rows `ids_U` (distinct) of `table` in place by their gradient, of the rows' shape; all other rows stay untouched.
 
-    squares[i] += mean over E of g^2;  row -= learning_rate * g / sqrt(squares[i]). One number of state a row, as FBGEMM's
-    EXACT_ROWWISE_ADAGRAD. A gradient of zero (a padding row's) changes nothing.
+    squares += g^2;  row -= learning_rate * g / sqrt(squares). `squares` [R, 1] keeps one number a row, the mean of its g^2 (FBGEMM's
+    EXACT_ROWWISE_ADAGRAD); of the table's own shape, one a weight. A gradient of zero (a padding row's) changes nothing.
     """
-    squares_U = squares[ids_U] + gradient_UE.square().mean(1)
+    squared = gradient.square()
+    squares_U = squares[ids_U] + (squared if squares.shape == table.shape else squared.mean(1, keepdim=True))
     squares[ids_U] = squares_U
-    table.index_add_(0, ids_U, gradient_UE * (squares_U.sqrt() + 1e-10).reciprocal().unsqueeze(1), alpha=-learning_rate)
+    table.index_add_(0, ids_U, gradient * (squares_U.sqrt() + 1e-10).reciprocal(), alpha=-learning_rate)

@@ -36,33 +36,32 @@ class Features(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """The embedding rows that a batch touches, each once: a leaf that collects the gradient of these rows alone."""
+    """The ids that a batch touches, each once, and copies of their rows: leaves that collect the gradient of these rows alone."""
 
     ids_U: Tensor  # int64, ascending
-    rows_UE: Tensor  # float32, a copy of the table's rows, requires grad
     position_BF: Tensor  # int64: where in ids_U each lookup of the batch is
+    embedding: Tensor  # float32 [U, E], requires grad
+    linear: Tensor  # float32 [U, 1 + T, H], requires grad
 
 
 class FusedEmbedding(nn.Module):
-    """All embedding tables as one [sum of ids, E]. It takes no gradient itself: see models.optimizers.rowwise_adagrad_."""
+    """All embedding tables as one [sum of ids, E]. It takes no gradient itself: see models.optimizers.adagrad_."""
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.randn(rows, width) * 0.01, requires_grad=False)
 
-    def lookup(self, ids_BF: Tensor) -> Lookup:
-        ids_U, position_BF = torch.unique(ids_BF, return_inverse=True)
-        return Lookup(ids_U, self.table[ids_U].requires_grad_(), position_BF)
-
     def forward(self, ids_BF: Tensor, lookup: Lookup | None = None) -> Tensor:
         """float32 [B, F * E]. With a lookup the gradient reaches its rows."""
         if lookup is None:
             return nn.functional.embedding(ids_BF, self.table).flatten(1)
-        return nn.functional.embedding(lookup.position_BF, lookup.rows_UE).flatten(1)
+        return nn.functional.embedding(lookup.position_BF, lookup.embedding).flatten(1)
 
 
 class Representation(nn.Module):
-    """Features -> float32 [B, width]: continuous numbers squashed, missing flags, dense vectors, embeddings.
+    """Features -> (numbers float32 [B, numbers_width], embeddings float32 [B, F * E]), in all `width` columns.
+
+    Numbers are continuous features squashed, missing flags and dense vectors.
 
     squash: clip at fitted quantiles, standardise. log: sign(x) * log(1 + |x|), then squash. none: as it is. A missing number stands at the
     mean. A number whose training rows hold no variation (or no value) tells nothing and reads as the mean, always.
@@ -72,7 +71,8 @@ class Representation(nn.Module):
         super().__init__()
         self.embedding = FusedEmbedding(columns.offsets[-1], embedding_width)
         count, dense_width = len(columns.continuous), len(columns.dense_names)
-        self.width = count + count + len(columns.dense) + dense_width + len(columns.embedded) * embedding_width
+        self.numbers_width = count + count + len(columns.dense) + dense_width
+        self.width = self.numbers_width + len(columns.embedded) * embedding_width
         fitted = [_squash(feature.transform, statistics.get(feature.column)) for feature in columns.continuous]
         for i, name in enumerate(("low_C", "high_C", "mean_C", "scale_C")):
             self.register_buffer(name, torch.tensor([numbers[i] for numbers in fitted], dtype=torch.float32))
@@ -86,16 +86,16 @@ class Representation(nn.Module):
     scale_C: Tensor
     log_C: Tensor
 
-    def forward(self, features: Features, lookup: Lookup | None = None) -> Tensor:
-        return torch.cat([*self.numbers(features), self.embedding(features.ids_BF, lookup)], dim=1)
+    def forward(self, features: Features, lookup: Lookup | None = None) -> tuple[Tensor, Tensor]:
+        return self.numbers(features), self.embedding(features.ids_BF, lookup)
 
-    def numbers(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
-        """What is not embedded, side by side in `forward`: squashed numbers [B, C], missing flags [B, M], dense vectors [B, D]."""
+    def numbers(self, features: Features) -> Tensor:
+        """What is not embedded, side by side: squashed numbers [B, C], missing flags [B, M], dense vectors [B, D]."""
         raw_BC = features.continuous_BC
         number_BC = torch.where(self.log_C, raw_BC.sign() * raw_BC.abs().log1p(), raw_BC).clamp(self.low_C, self.high_C)
         present_BC = 1 - features.missing_BM[:, : raw_BC.shape[1]]
         squashed_BC = (number_BC - self.mean_C) * self.scale_C * present_BC
-        return squashed_BC, features.missing_BM, features.dense_BD.clamp(-LARGEST_INPUT, LARGEST_INPUT)
+        return torch.cat([squashed_BC, features.missing_BM, features.dense_BD.clamp(-LARGEST_INPUT, LARGEST_INPUT)], dim=1)
 
 
 def _squash(transform: str, statistic: Mapping[str, float] | None) -> tuple[float, float, float, float]:

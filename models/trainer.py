@@ -22,8 +22,9 @@ from models.engagement import EngagementModel
 from models.errors import TrainingFailed
 from models.losses import head_losses, share_of_weight
 from models.manifest import Manifest, read_manifest
-from models.optimizers import FlatGradient, adamw, merged, pace, rowwise_adagrad_
+from models.optimizers import FlatGradient, adagrad_, adamw, merged, pace
 from models.progress import Progress
+from models.representation import Lookup
 from models.warm_start import Start, cold, warm
 
 
@@ -74,9 +75,11 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
     _require_something_to_learn(manifest, left_out, collective.rank)
     with torch.random.fork_rng():
         torch.manual_seed(request.seed)
-        start = warm(manifest, request.model, request.parent) if request.parent else cold(manifest, request.model)
+        share_H = share_of_weight(manifest.weight, manifest.rows, request.training.batch_size)
+        prior_H = request.training.linear_prior_rows * share_H.square()
+        start = warm(manifest, request.model, prior_H, request.parent) if request.parent else cold(manifest, request.model, prior_H)
         steps = steps_an_epoch(manifest, request.training.batch_size) * request.epochs
-        fit = Fit(start, manifest, request, collective, steps)
+        fit = Fit(start, share_H, request.training, collective, steps)
         progress = Progress(collective.rank, steps, manifest.rows * request.epochs)
         for epoch in range(request.epochs):
             fit.begin_epoch()
@@ -96,16 +99,16 @@ class Fit:
     Shapes: B local rows, H heads, U rows of the table in the local batch, E embedding width.
     """
 
-    def __init__(self, start: Start, manifest: Manifest, request: TrainRequest, collective: Collective, steps: int) -> None:
-        self.start, self.training, self.collective = start, request.training, collective
+    def __init__(self, start: Start, share_H: Tensor, training: Training, collective: Collective, steps: int) -> None:
+        self.start, self.training, self.collective = start, training, collective
         self.model: EngagementModel = start.model.to(collective.device).train()
-        self.squares = start.squares.to(collective.device)
-        for tensor in (*self.model.state_dict().values(), self.squares):
+        self.squares = {name: squares.to(collective.device) for name, squares in start.squares.items()}
+        for tensor in (*self.model.state_dict().values(), *self.squares.values()):
             collective.broadcast_(tensor)
-        self.share_H = share_of_weight(manifest.weight, manifest.rows, self.training.batch_size).to(collective.device)
-        self.flat = FlatGradient(self.model, extra=len(manifest.heads))
+        self.share_H = share_H.to(collective.device)
+        self.flat = FlatGradient(self.model, extra=len(share_H))
         self.adamw = adamw(self.model, self.training)
-        self.steps, self.steps_in_all, self.loss_H = 0, steps, torch.zeros(len(manifest.heads), dtype=torch.float64)
+        self.steps, self.steps_in_all, self.loss_H = 0, steps, torch.zeros(len(share_H), dtype=torch.float64)
 
     def begin_epoch(self) -> None:
         self.loss_H.zero_()
@@ -113,39 +116,46 @@ class Fit:
     def step(self, batch: Batch) -> float:
         """One update by the global batch of which `batch` is this rank's part; returns its loss, summed over heads."""
         self.flat.all.zero_()
-        lookup = self.model.representation.embedding.lookup(batch.features.ids_BF)
+        lookup = self.model.lookup(batch.features.ids_BF)
         with torch.autocast(self.collective.device.type, torch.bfloat16, enabled=self.collective.device.type == "cuda"):
             logits_BH = self.model(batch.features, lookup)
         loss_H = head_losses(logits_BH, batch.labels_BH, batch.known_BH, batch.weight_B, self.share_H)
         loss_H.sum().backward()
         self.flat.extra.copy_(loss_H.detach())
         self.collective.sum_(self.flat.all)
-        ids_U, gradient_UE = self._gathered(lookup.ids_U, lookup.rows_UE.grad)
+        ids_U, gradient_UG = self._gathered(lookup)
         norm = self.flat.clip_(self.training.gradient_clip)
-        self._require_finite(norm + gradient_UE.sum())
+        self._require_finite(norm + gradient_UG.sum())
         share = pace(self.steps, self.steps_in_all, self.training.warm_up_share)
         for group in self.adamw.param_groups:
             group["lr"] = share * self.training.learning_rate
         self.adamw.step()
-        table, rate = self.model.representation.embedding.table, share * self.training.embedding_learning_rate
-        rowwise_adagrad_(table, self.squares, ids_U, gradient_UE, rate)
+        self._update_tables(ids_U, gradient_UG, share)
         self.steps += 1
         self.loss_H += self.flat.extra.cpu()
         return float(self.flat.extra.sum())
 
-    def _gathered(self, ids_U: Tensor, gradient_UE: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The embedding gradient of all ranks, each row once: every rank then makes the same update."""
-        if gradient_UE is None:  # a template without embedded features
-            gradient_UE = self.squares.new_zeros(0, self.model.representation.embedding.table.shape[1])
-        ids, rows = self.collective.gather_rows(ids_U, gradient_UE)
+    def _gathered(self, lookup: Lookup) -> tuple[Tensor, Tensor]:
+        """The gradient of all tables, side by side, of all ranks, each row once: every rank then makes the same update."""
+        leaves = (lookup.embedding, lookup.linear)
+        # Without embedded features no row is touched, and no leaf has a gradient.
+        rows = torch.cat([(leaf.detach() if leaf.grad is None else leaf.grad).flatten(1) for leaf in leaves], 1)
+        ids, rows = self.collective.gather_rows(lookup.ids_U, rows)
         return (ids, rows) if self.collective.size == 1 else merged(ids, rows)
+
+    def _update_tables(self, ids_U: Tensor, gradient_UG: Tensor, share: float) -> None:
+        tables = self.model.tables
+        rates = {"embedding": self.training.embedding_learning_rate, "linear": self.training.linear_learning_rate}
+        widths = [table.shape[1:].numel() for table in tables.values()]
+        for (name, table), gradient in zip(tables.items(), gradient_UG.split(widths, dim=1), strict=True):
+            adagrad_(table, self.squares[name], ids_U, gradient.view(-1, *table.shape[1:]), share * rates[name])
 
     def _require_finite(self, total: Tensor) -> None:
         # Of sums over all ranks, so all ranks stop at the same step.
         if not torch.isfinite(total + self.flat.extra.sum()):
             raise TrainingFailed(
                 f"loss or gradient is not finite at step {self.steps + 1} (losses by head: {self.flat.extra.tolist()}); "
-                f"lower training.learning_rate and training.embedding_learning_rate, or look for wild values where transform is none"
+                f"lower training.learning_rate, embedding_learning_rate and linear_learning_rate, or look for wild values where transform is none"
             )
 
 

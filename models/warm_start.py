@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -20,38 +21,44 @@ from models.columns import Columns
 from models.engagement import EngagementModel
 from models.manifest import Manifest
 
-TABLE, BASE, FIRST = "representation.embedding.table", "heads.base_TH", "bottom.layers.0.weight"
+EMBEDDING, LINEAR, BASE = "representation.embedding.table", "linear.table", "heads.base_TH"
+OF_INPUTS = re.compile(r"(bottom\.layers\.0|linear\.(shared|residual)\b.*)\.weight")  # weights of the inputs, by their order alone
 Statistics = Mapping[str, Mapping[str, float]]
 
 
 @dataclass
 class Start:
-    """A model to train. `squares` float32 [rows of the table]: row-wise Adagrad's state. `carried`: from the parent, `fresh`: new."""
+    """A model to train. `squares`: Adagrad's state of each of its tables. `carried`: from the parent, `fresh`: new."""
 
     model: EngagementModel
     statistics: Statistics
-    squares: Tensor
+    squares: dict[str, Tensor]
     carried: list[str] = field(default_factory=list)
     fresh: list[str] = field(default_factory=list)
 
 
-def cold(manifest: Manifest, conf: ModelConf, statistics: Statistics | None = None) -> Start:
-    """A new model at the snapshot's base rates; `statistics` are the snapshot's unless given."""
+def cold(manifest: Manifest, conf: ModelConf, prior_H: Tensor, statistics: Statistics | None = None) -> Start:
+    """A new model at the snapshot's base rates; `statistics` are the snapshot's unless given.
+
+    `prior_H` float32 [H]: where Adagrad's squares of the linear path start. From zero, an id's first row would move its log-odds by the
+    whole learning rate whatever it says, and a rare head's would be noise.
+    """
     statistics = manifest.statistics if statistics is None else statistics
     base_TH = torch.from_numpy(manifest.base_log_odds())
     model = EngagementModel(manifest.template, manifest.heads, manifest.towers, conf, statistics, base_TH)
-    return Start(model, statistics, torch.zeros(len(model.representation.embedding.table)))
+    embedding, linear = model.tables["embedding"], model.tables["linear"]
+    return Start(model, statistics, {"embedding": torch.zeros(len(embedding), 1), "linear": prior_H.expand_as(linear).clone()})
 
 
-def warm(manifest: Manifest, conf: ModelConf, parent_dir: str) -> Start:
+def warm(manifest: Manifest, conf: ModelConf, prior_H: Tensor, parent_dir: str) -> Start:
     """A cold start overlaid with the parent's weights, wherever the same part is in both."""
     meta = bundle.read_meta(parent_dir)
     tensors, parent = bundle.read_tensors(parent_dir, meta), bundle.build(meta)
     same_inputs = _inputs(parent.columns) == _inputs(Columns(manifest.template, len(manifest.towers)))
-    start = cold(manifest, conf, meta["statistics"] if same_inputs else None)
+    start = cold(manifest, conf, prior_H, meta["statistics"] if same_inputs else None)
     (start.carried if same_inputs else start.fresh).append("statistics")
     with torch.no_grad():
-        _carry_embeddings(start, tensors, parent.columns)
+        _carry_ids(start, tensors, parent)
         _carry_layers(start, tensors, parent, same_inputs)
     return start
 
@@ -61,31 +68,38 @@ def _inputs(columns: Columns) -> list[tuple[str, str, str, int]]:
     return [(f.column, f.type, f.transform, f.width) for f in columns.continuous + columns.dense + columns.embedded]
 
 
-def _carry_embeddings(start: Start, tensors: Mapping[str, Tensor], old: Columns) -> None:
-    table, new = start.model.representation.embedding.table, start.model.columns
+def _carry_ids(start: Start, tensors: Mapping[str, Tensor], parent: EngagementModel) -> None:
+    """What the parent knows of each id: its embedding, and its weights on the linear path, by tower and head."""
+    old, new, tables = parent.columns, start.model.columns, start.model.tables
+    heads, blocks = _pairs(parent.head_names, start.model.head_names), [(0, 0), *((o + 1, n + 1) for o, n in _towers(parent, start.model))]
     known = {feature.column: (feature, offset) for feature, offset in zip(old.embedded, old.offsets, strict=False)}
     for feature, offset in zip(new.embedded, new.offsets, strict=False):
         before, start_of_old = known.get(feature.column, (None, 0))
         # The same ids must mean the same values: as many buckets, or the same vocabulary in the same order.
         same = before is not None and (before.type, before.ids, before.vocabulary) == (feature.type, feature.ids, feature.vocabulary)
-        if same and tensors[TABLE].shape[1] == table.shape[1]:
-            here, there = slice(offset, offset + feature.ids), slice(start_of_old, start_of_old + feature.ids)
-            table[here], start.squares[here] = tensors[TABLE][there], tensors[bundle.SQUARES][there]
-            start.carried.append(f"embedding {feature.column}")
-        else:
-            start.fresh.append(f"embedding {feature.column}")
+        (start.carried if same else start.fresh).append(f"ids of {feature.column}")
+        if not same:
+            continue
+        here, there = slice(offset, offset + feature.ids), slice(start_of_old, start_of_old + feature.ids)
+        for to, source in ((tables["linear"], tensors[LINEAR]), (start.squares["linear"], tensors[f"{bundle.SQUARES}linear"])):
+            for (old_b, new_b), (old_h, new_h) in product(blocks, heads):
+                to[here, new_b, new_h] = source[there, old_b, old_h]
+        if tensors[EMBEDDING].shape[1] == tables["embedding"].shape[1]:
+            tables["embedding"][here], start.squares["embedding"][here] = (
+                source[there] for source in (tensors[EMBEDDING], tensors[f"{bundle.SQUARES}embedding"])
+            )
 
 
 def _carry_layers(start: Start, tensors: Mapping[str, Tensor], parent: EngagementModel, same_inputs: bool) -> None:
     own, model = start.model.state_dict(), start.model
-    heads, towers = _pairs(parent.head_names, model.head_names), _pairs(parent.tower_names, model.tower_names)
+    heads, towers = _pairs(parent.head_names, model.head_names), _towers(parent, model)
     for old_t, new_t in [*towers, (len(parent.tower_names), len(model.tower_names))]:
         for old_h, new_h in heads:
             own[BASE][new_t, new_h] = tensors[BASE][old_t, old_h]
     for name, tensor in own.items():
-        if name.startswith("representation.") or name == BASE:
+        if name.startswith("representation.") or name in (BASE, LINEAR):
             continue
-        source = _meant_by(name, tensors, towers) if same_inputs or name != FIRST else None
+        source = _meant_by(name, tensors, towers) if same_inputs or not OF_INPUTS.fullmatch(name) else None
         done = source is not None and _copied(name, tensor, source, heads)
         (start.carried if done else start.fresh).append(name)
 
@@ -101,7 +115,7 @@ def _meant_by(name: str, tensors: Mapping[str, Tensor], towers: list[tuple[int, 
 
 def _copied(name: str, to: Tensor, source: Tensor, heads: list[tuple[int, int]]) -> bool:
     """Whether `source` went into `to`: whole, or head by head."""
-    if name.startswith("heads.") and source.shape[1:] == to.shape[1:]:
+    if name.startswith(("heads.", "linear.")) and source.shape[1:] == to.shape[1:]:
         for old_h, new_h in heads:
             to[new_h] = source[old_h]
         return bool(heads)
@@ -109,6 +123,10 @@ def _copied(name: str, to: Tensor, source: Tensor, heads: list[tuple[int, int]])
         return False
     to.copy_(source)
     return True
+
+
+def _towers(parent: EngagementModel, model: EngagementModel) -> list[tuple[int, int]]:
+    return _pairs(parent.tower_names, model.tower_names)
 
 
 def _pairs(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import lightgbm
 import numpy as np
-import torch
 from scipy.sparse import csr_matrix, hstack
 from sklearn.linear_model import LogisticRegression
 
@@ -87,7 +86,7 @@ class _Design:
         ones = csr_matrix(
             (np.ones(ids.size, np.float32), ids.ravel(), np.arange(0, ids.size + 1, ids.shape[1])), (rows, self.columns.offsets[-1])
         )
-        numbers = torch.cat(self.representation.numbers(Features.of(arrays)), dim=1).numpy()
+        numbers = self.representation.numbers(Features.of(arrays)).numpy()
         plain = hstack([ones, csr_matrix(numbers)], format="csr")
         if not self.crossed:
             return plain

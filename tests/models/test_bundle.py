@@ -27,7 +27,7 @@ META = {
 def saved(directory: Path, shift: float = 0.0) -> Path:
     model = small_model()
     model.heads.shared.bias.data += shift
-    bundle.save(directory, model, torch.zeros(len(model.representation.embedding.table)), META)
+    bundle.save(directory, model, {name: torch.zeros_like(table) for name, table in model.tables.items()}, META)
     return directory
 
 

@@ -33,7 +33,7 @@ def represented(transform: str, raw: list[float], missing: list[float], statisti
         torch.zeros(len(raw), 0).long(),
         torch.zeros(1),
     )
-    output: Tensor = layer(row)
+    output: Tensor = layer.numbers(row)
     assert output.shape == (len(raw), 2)
     assert output[:, 1].tolist() == missing
     return output[:, 0].tolist()
@@ -61,12 +61,13 @@ def test_a_number_never_seen_in_training_or_constant_there_tells_nothing():
 
 def test_a_lookup_gives_what_the_table_gives_and_takes_the_gradient_of_its_rows_alone():
     model, rows = small_model(), features()
-    lookup = model.representation.embedding.lookup(rows.ids_BF)
+    lookup = model.lookup(rows.ids_BF)
     assert torch.equal(model(rows, lookup), model(rows))
     model(rows, lookup).sum().backward()
     assert lookup.ids_U.tolist() == sorted(set(rows.ids_BF.flatten().tolist()))
-    assert lookup.rows_UE.grad is not None
-    assert lookup.rows_UE.grad.shape == (len(lookup.ids_U), SMALL.embedding_width)
+    assert lookup.embedding.grad is not None and lookup.linear.grad is not None
+    assert lookup.embedding.grad.shape == (len(lookup.ids_U), SMALL.embedding_width)
+    assert lookup.linear.grad.shape == (len(lookup.ids_U), 1 + len(TOWERS), len(HEADS))
 
 
 def test_before_training_every_tower_is_the_shared_tower_at_its_own_base_rate():

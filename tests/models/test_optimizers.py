@@ -6,25 +6,32 @@ import pytest
 import torch
 
 from conf.schema import Training
-from models.optimizers import FlatGradient, adamw, merged, pace, rowwise_adagrad_
+from models.optimizers import FlatGradient, adagrad_, adamw, merged, pace
 from tests.models.small_model import small_model
 
 
-def test_rowwise_adagrad_by_hand():
-    table, squares = torch.zeros(3, 2), torch.zeros(3)
+def test_adagrad_with_one_square_a_row_by_hand():
+    table, squares = torch.zeros(3, 2), torch.zeros(3, 1)
     gradient = torch.tensor([[3.0, 4.0]])  # mean square 12.5
-    rowwise_adagrad_(table, squares, torch.tensor([1]), gradient, learning_rate=0.1)
-    assert squares.tolist() == pytest.approx([0, 12.5, 0])
+    adagrad_(table, squares, torch.tensor([1]), gradient, learning_rate=0.1)
+    assert squares.flatten().tolist() == pytest.approx([0, 12.5, 0])
     assert table[1].tolist() == pytest.approx([-0.3 / 12.5**0.5, -0.4 / 12.5**0.5])
-    rowwise_adagrad_(table, squares, torch.tensor([1]), gradient, learning_rate=0.1)
+    adagrad_(table, squares, torch.tensor([1]), gradient, learning_rate=0.1)
     assert squares[1].item() == pytest.approx(25)
     assert table[1].tolist() == pytest.approx([-0.3 / 12.5**0.5 - 0.3 / 5, -0.4 / 12.5**0.5 - 0.4 / 5])
+
+
+def test_adagrad_with_one_square_a_weight_takes_steps_of_one_size_at_first():
+    table, squares = torch.zeros(3, 2), torch.zeros(3, 2)
+    adagrad_(table, squares, torch.tensor([2]), torch.tensor([[3.0, -0.04]]), learning_rate=0.1)
+    assert squares[2].tolist() == pytest.approx([9, 0.0016])
+    assert table[2].tolist() == pytest.approx([-0.1, 0.1])
 
 
 def test_only_the_rows_of_a_batch_are_touched_and_a_gradient_of_zero_changes_nothing():
     table = torch.arange(8.0).view(4, 2)
     before = table.clone()
-    rowwise_adagrad_(table, torch.zeros(4), torch.tensor([0, 2]), torch.tensor([[0.0, 0.0], [1.0, 1.0]]), learning_rate=0.1)
+    adagrad_(table, torch.zeros(4, 1), torch.tensor([0, 2]), torch.tensor([[0.0, 0.0], [1.0, 1.0]]), learning_rate=0.1)
     assert torch.equal(table[[0, 1, 3]], before[[0, 1, 3]])
     assert table[2].tolist() == pytest.approx([3.9, 4.9])
 

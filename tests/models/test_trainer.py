@@ -53,7 +53,7 @@ def test_one_epoch_learns_a_planted_signal(trained: TrainResult):
 
 def test_the_reported_loss_is_the_mean_over_rows_that_the_head_counts(snapshot: Path, tmp_path: Path):
     # With steps of no size, every batch is measured by the model that training starts from.
-    still = TRAINING.model_copy(update={"learning_rate": 1e-30, "embedding_learning_rate": 1e-30})
+    still = TRAINING.model_copy(update={"learning_rate": 1e-30, "embedding_learning_rate": 1e-30, "linear_learning_rate": 1e-30})
     result = train(request_of(snapshot, tmp_path / "still", training=still))
     log_odds = Predictor(result.bundle_dir).log_odds(EXAMPLES)
     for h, head in enumerate(HEADS):
@@ -132,7 +132,7 @@ def test_small_and_one_sided_snapshots_end_with_finite_scores(tmp_path: Path):
 
 
 def test_a_failed_training_says_why_and_leaves_no_bundle(snapshot: Path, tmp_path: Path):
-    wild = TRAINING.model_copy(update={"learning_rate": 1e30, "embedding_learning_rate": 1e30})
+    wild = TRAINING.model_copy(update={"learning_rate": 1e30, "embedding_learning_rate": 1e30, "linear_learning_rate": 1e30})
     unlabelled = {name: np.full(400, -1, np.int8) for name in ("label_click", "label_good_click", "label_save")}
     dark = write_snapshot(tmp_path / "dark", example_columns(400) | unlabelled)
     cases = [  # request, what the error says

@@ -32,7 +32,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> str:
 def warmed(parent: str, snapshot: Path) -> tuple[Start, Manifest]:
     manifest = read_manifest(snapshot)
     torch.manual_seed(7)
-    return warm(manifest, SMALL, parent), manifest
+    return warm(manifest, SMALL, torch.ones(len(manifest.heads)), parent), manifest
 
 
 def log_odds(start: Start, manifest: Manifest, columns: dict[str, np.ndarray]) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_with_no_step_taken_the_child_is_the_parent(parent: str, tmp_path: Path)
     start, manifest = warmed(parent, write_snapshot(tmp_path / "same", NEWER))
     assert start.fresh == []
     assert np.array_equal(log_odds(start, manifest, NEWER), Predictor(parent).log_odds(NEWER).astype(np.float32))
-    assert start.squares.sum() > 0
+    assert all(squares.sum() > 0 for squares in start.squares.values())
 
 
 def test_a_new_tower_starts_as_the_shared_one_and_the_known_ones_keep_theirs(parent: str, tmp_path: Path):
@@ -69,11 +69,12 @@ def test_a_feature_with_other_ids_is_learned_anew_and_the_first_layer_with_anoth
     features = TEMPLATE.model_dump()["features"]
     more_buckets = [feature | ({"buckets": 900} if feature["column"] == "ad_id" else {}) for feature in features]
     start, _ = warmed(parent, write_snapshot(tmp_path / "buckets", NEWER, template=Template.model_validate({"features": more_buckets})))
-    assert start.fresh == ["embedding ad_id"]
+    assert start.fresh == ["ids of ad_id"]
     fewer = [feature for feature in features if feature["column"] != "device"]
     start, _ = warmed(parent, write_snapshot(tmp_path / "fewer", NEWER, template=Template.model_validate({"features": fewer})))
-    assert start.fresh == ["statistics", "bottom.layers.0.weight"]
-    assert "embedding ad_id" in start.carried
+    own = [f"linear.residual.of_tower.{tower}.weight" for tower in range(3)]
+    assert start.fresh == ["statistics", "bottom.layers.0.weight", "linear.shared.weight", *own]
+    assert "ids of ad_id" in start.carried
 
 
 def test_the_statistics_that_the_weights_were_learned_with_stay(parent: str, tmp_path: Path):
@@ -86,7 +87,7 @@ def test_a_warm_training_reports_what_it_carried_and_learns_on(parent: str, tmp_
     snapshot = write_snapshot(tmp_path / "snapshot", NEWER)
     result = train(TrainRequest(str(snapshot), str(tmp_path / "child"), "child", SMALL, TRAINING, epochs=1, seed=1, parent=parent))
     cold = train(TrainRequest(str(snapshot), str(tmp_path / "cold"), "cold", SMALL, TRAINING, epochs=1, seed=1))
-    assert "embedding ad_id" in result.carried
+    assert "ids of ad_id" in result.carried
     assert result.fresh == cold.carried == []
     assert result.loss["click"] is not None
     assert cold.loss["click"] is not None
