@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 from pyspark import inheritable_thread_target
@@ -71,9 +71,18 @@ def side_by_side(work: Callable[[Item], Made], items: Iterable[Item], threads: i
 
     For Spark jobs of small tables: most of such a job's time is the driver's planning, during which the cores would idle.
     """
+    listed = list(items)
+    made = dict(as_done(lambda place: work(listed[place]), range(len(listed)), threads))
+    return [made[place] for place in range(len(listed))]
+
+
+def as_done(work: Callable[[Item], Made], items: Iterable[Item], threads: int = 3) -> Iterator[tuple[Item, Made]]:
+    """The same: each item with its result, as soon as that is there, so that the driver can go on while Spark works on the others."""
     in_thread = inheritable_thread_target(SparkSession.active())(work)
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(in_thread, items))
+        asked = {pool.submit(in_thread, item): item for item in items}
+        for done in as_completed(asked):
+            yield asked[done], done.result()
 
 
 def delta_jars() -> list[str]:

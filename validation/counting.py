@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf.template import Feature
@@ -99,7 +100,9 @@ def learned_cuts(rows: DataFrame, features: Sequence[Feature]) -> dict[str, Prof
     """Bins of continuous features from the deciles of these rows (approximate, within 1%)."""
     if not features:
         return {}
-    asked = [F.percentile_approx(F.when(_finite(feature), F.col(f"`{feature.column}`")), DECILES, 1000) for feature in features]
+    asked = [
+        F.percentile_approx(F.expr(f"CASE WHEN {_finite(feature)} THEN `{feature.column}` END"), DECILES, 1000) for feature in features
+    ]
     (row,) = rows.agg(*(made.alias(str(number)) for number, made in enumerate(asked))).collect()
     return {feature.column: {"cuts": cuts(row[number] or [])} for number, feature in enumerate(features)}
 
@@ -109,28 +112,33 @@ def histograms(
 ) -> dict[str, dict[str, tuple[int, dict[int, int]]]]:
     """Day -> feature -> (rows without a value, rows by bin number of a continuous feature or by hash position of any other).
 
-    Spark turns each value into a whole number, numpy counts those of a task, and the driver adds the tasks up: 540,000 rows of 30 features
-    take 6.9 s on 2 busy cores, where a grouping in Spark, one row a feature and row, takes 13.2 s.
+    Spark turns each value into a whole number, numpy counts those of a task, and the driver adds the tasks up: 240,000 rows of 25 features
+    take 1.4 s on 2 cores, of which the numbers themselves are 1.0 s. (A grouping in Spark, one row a feature and row, takes twice that.)
     """
     if not days or not features:
         return {}
-    codes = [_position(feature, bins, bits).cast("int").alias(f"f{number}") for number, feature in enumerate(features)]
+    codes = [F.expr(_position(feature, bins, bits)).alias(f"f{number}") for number, feature in enumerate(features)]
     part = rows.where(F.col("day").isin(list(days))).select(F.unix_date("day").alias("day"), *codes)
-    counted = part.mapInArrow(_counter(bits), "day int, feature int, code int, rows long").toArrow()
+    counted = part.mapInArrow(_counter(bits), "day int, feature int, codes binary, rows binary").toArrow()
+    tasks: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for since, number, at, count in zip(*(counted[name].to_pylist() for name in counted.column_names), strict=True):
+        tasks.setdefault((since, number), []).append((np.frombuffer(at, np.int32), np.frombuffer(count, np.int64)))
     found: dict[str, dict[str, tuple[int, dict[int, int]]]] = {}
-    for since, number, code, count in zip(*(counted[name].to_pylist() for name in counted.column_names), strict=True):
-        day, name = (EPOCH + timedelta(days=since)).isoformat(), features[number].column
-        of_day = found.setdefault(day, {feature.column: (0, {}) for feature in features})
-        missing, by_code = of_day[name]
-        if code == bits:
-            of_day[name] = (missing + count, by_code)
-        else:
-            by_code[code] = by_code.get(code, 0) + count
+    for (since, number), parts in tasks.items():
+        distinct, place = np.unique(np.concatenate([at for at, _ in parts]), return_inverse=True)
+        totals = np.zeros(len(distinct), np.int64)
+        np.add.at(totals, place, np.concatenate([count for _, count in parts]))
+        by_code: dict[int, int] = dict(zip(distinct.tolist(), totals.tolist(), strict=True))
+        of_day = found.setdefault((EPOCH + timedelta(days=since)).isoformat(), {feature.column: (0, {}) for feature in features})
+        of_day[features[number].column] = by_code.pop(bits, 0), by_code
     return found
 
 
 def _counter(bits: int) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
-    """For mapInArrow: day and codes, each at most `bits` -> how often each stands in the task's rows. It needs no module of ours."""
+    """For mapInArrow: day and codes, each at most `bits` -> which of them stand in the task's rows (int32) and how often (int64), as bytes.
+
+    It needs no module of ours.
+    """
 
     def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import numpy as np
@@ -145,25 +153,29 @@ def _counter(bits: int) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.Reco
                     codes = np.bincount(batch.column(number + 1).to_numpy()[of_day], minlength=bits + 1)
                     key = (int(day), number)
                     totals[key] = totals[key] + codes if key in totals else codes
+        rows = []
         for (day, number), codes in totals.items():
             taken = np.flatnonzero(codes)
-            columns = [np.full(len(taken), day, np.int32), np.full(len(taken), number, np.int32), taken.astype(np.int32), codes[taken]]
-            yield pa.RecordBatch.from_arrays([pa.array(column) for column in columns], ["day", "feature", "code", "rows"])
+            at, count = taken.astype(np.int32).tobytes(), codes[taken].astype(np.int64).tobytes()
+            rows.append({"day": day, "feature": number, "codes": at, "rows": count})
+        schema = pa.schema([("day", pa.int32()), ("feature", pa.int32()), ("codes", pa.binary()), ("rows", pa.binary())])
+        yield pa.RecordBatch.from_pylist(rows, schema)
 
     return count
 
 
-def _finite(feature: Feature) -> Column:
-    value = F.col(f"`{feature.column}`")
-    return value.isNotNull() & ~F.isnan(value) & (F.abs(value) < float("inf"))
+def _finite(feature: Feature) -> str:
+    value = f"`{feature.column}`"
+    return f"{value} IS NOT NULL AND NOT isnan({value}) AND abs({value}) < double('infinity')"
 
 
-def _position(feature: Feature, bins: Mapping[str, Profile], bits: int) -> Column:
-    """The bin number of a continuous value, the hash position of any other; `bits` where there is none."""
-    value = F.col(f"`{feature.column}`")
+def _position(feature: Feature, bins: Mapping[str, Profile], bits: int) -> str:
+    """SQL: the bin number of a continuous value, the hash position of any other; `bits` where there is none.
+
+    As text, since a Column costs the driver .2 ms an operation: 1 s for the edges of 15 features.
+    """
+    value = f"`{feature.column}`"
     if feature.type != "continuous":
-        return F.when(value.isNull(), bits).otherwise(F.pmod(F.xxhash64(value), F.lit(bits)).cast("int"))
-    number: Column = F.lit(0)
-    for edge in bins[feature.column]["cuts"]:
-        number = number + (value > edge).cast("int")
-    return F.when(_finite(feature), number).otherwise(bits)
+        return f"CASE WHEN {value} IS NULL THEN {bits} ELSE int(pmod(xxhash64({value}), {bits})) END"
+    above = " + ".join(["0", *(f"int({value} > {edge!r}D)" for edge in bins[feature.column]["cuts"])])
+    return f"CASE WHEN {_finite(feature)} THEN {above} ELSE {bits} END"

@@ -6,7 +6,7 @@ a table, and every failure is told at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame
 
 from conf.schema import Conf
 from etl.schemas import Table
-from etl.session import side_by_side
+from etl.session import as_done
 from etl.splits import days_between
 from validation.baseline import History, count_checks, label_checks
 from validation.checkpoint import Checkpoints
@@ -85,12 +85,14 @@ def check_tables(
     made = Checkpoints(docs_dir, run_id)
     schemas = {of.table.name: _schema_findings(made, of) for of in judged}
     exact = [of for of in judged if all(finding.success for finding in schemas[of.table.name])]
-    counted = _count(exact, conf, history)
-    findings: list[Finding] = []
-    for of in judged:
-        findings += schemas[of.table.name]
-        if of in exact:
-            findings += _judge(made, of, counted, conf, clock, history)
+    counted: dict[tuple[str, str], Any] = {}
+    found: dict[str, list[Finding]] = {}
+    for question, answer in _answered(exact, conf, history):
+        counted[question] = answer
+        for of in exact:
+            if of.table.name not in found and counted.keys() >= _questions(of, exact):
+                found[of.table.name] = _judge(made, of, exact, counted, conf, clock, history)
+    findings = [finding for of in judged for finding in (*schemas[of.table.name], *found.get(of.table.name, ()))]
     what = " and ".join([f"{of.table.name} of {of.first} to {of.last}" for of in judged][-1:])
     what = f"{len(judged)} tables, {what}" if len(judged) > 1 else what
     return GateReport(what, tuple(findings), made.build_docs(), _for_the_ledger(exact, counted, conf, clock))
@@ -116,8 +118,8 @@ def _schema_findings(made: Checkpoints, of: Judged) -> list[Finding]:
     return findings
 
 
-def _count(exact: Sequence[Judged], conf: Conf, history: History) -> Counted:
-    """(table, question) -> what Spark counted; all questions side by side, the longest first. References are questions of their column."""
+def _answered(exact: Sequence[Judged], conf: Conf, history: History) -> Iterator[tuple[tuple[str, str], Any]]:
+    """(table, question) and what Spark counted, as it is answered; all are asked side by side, the longest first."""
     asked: dict[tuple[str, str], Callable[[], Any]] = {}
     for of in sorted(exact, key=lambda of: of.table.name != "examples"):
         name = of.table.name
@@ -125,23 +127,31 @@ def _count(exact: Sequence[Judged], conf: Conf, history: History) -> Counted:
         if name == "examples":
             asked[(name, "profile")] = partial(profiled, of.rows, conf, of.days, history)
         asked |= {(name, column): partial(id_counts, known.rows, (column,), of.new_rows) for column, known in of.known.items()}
-    answered = _keys_answered(exact)
-    asked |= {(of.table.name, KEY): partial(id_counts, of.rows, key_of(of.table)) for of in exact if of.table.name not in answered}
-    counted = dict(zip(asked, side_by_side(lambda question: question(), asked.values()), strict=True))
-    return counted | {(table, KEY): counted[question] for table, question in answered.items()}
+        if _key_question(of, exact) == (name, KEY):
+            asked[(name, KEY)] = partial(id_counts, of.rows, key_of(of.table))
+    return as_done(lambda question: asked[question](), asked)
 
 
-def _keys_answered(exact: Sequence[Judged]) -> dict[str, tuple[str, str]]:
-    """Table -> the question of a reference to its whole key, which also counts whether that is unique."""
-    keys = {of.table.name: key_of(of.table) for of in exact}
-    return {
-        known.table: (of.table.name, column) for of in exact for column, known in of.known.items() if keys.get(known.table) == (column,)
-    }
+def _questions(of: Judged, exact: Sequence[Judged]) -> set[tuple[str, str]]:
+    """What must be answered before a table can be judged. References are questions of their column."""
+    own = {"sums", *of.known, *(["profile"] if of.table.name == "examples" else [])}
+    return {(of.table.name, question) for question in own} | {_key_question(of, exact)}
 
 
-def _judge(made: Checkpoints, of: Judged, counted: Counted, conf: Conf, clock: Clock, history: History) -> list[Finding]:
+def _key_question(of: Judged, exact: Sequence[Judged]) -> tuple[str, str]:
+    """What tells whether the key is unique: a reference of another table to the whole of it counts that too."""
+    for other in exact:
+        for column, known in other.known.items():
+            if known.table == of.table.name and key_of(of.table) == (column,):
+                return other.table.name, column
+    return of.table.name, KEY
+
+
+def _judge(
+    made: Checkpoints, of: Judged, exact: Sequence[Judged], counted: Counted, conf: Conf, clock: Clock, history: History
+) -> list[Finding]:
     name = of.table.name
-    checks = [_key_check(of, counted[(name, KEY)].repeated), _range_check(of, counted[(name, "sums")])]
+    checks = [_key_check(of, counted[_key_question(of, exact)].repeated), _range_check(of, counted[(name, "sums")])]
     checks += _table_checks(of, counted, conf, clock, history)
     for column in of.known:
         ids = counted[(name, column)]
