@@ -45,8 +45,8 @@ class Checked:
 
 
 def canonical(spark: SparkSession, conf: Conf, block: Block, table: Table) -> DataFrame:
-    """Canonical columns, and beside them block, source, file, path, stated_day, raw_columns, faults (reasons that are no row rule),
-    unreadable (the line, or the file set aside) and unreadable_as (the reason for it)."""
+    """Canonical columns, and beside them block, source, file, path, stated_day, raw_columns, faults (reasons that are no row rule,
+    by commas), unreadable (the line, or the file set aside) and unreadable_as (the reason for it)."""
     checked = _checked(spark, conf, block, table)
     lines = read(spark, checked.raw)
     broken = F.col(CORRUPT).isNotNull()
@@ -113,14 +113,14 @@ def _rows(checked: Checked, lines: DataFrame) -> DataFrame:
     long = reduce(
         Column.__or__, (F.octet_length(values[f.name][0]) > LONGEST_TEXT for f in _own(checked.table) if isinstance(f.dataType, StringType))
     )
-    faults = F.array_compact(F.array(F.when(_not_utf8(checked.raw), "invalid_utf8"), F.when(long, "oversized"), *misfits))
+    faults = F.concat_ws(",", F.when(_not_utf8(checked.raw), "invalid_utf8"), F.when(long, "oversized"), *misfits)
     return _select(checked, rows, [value.alias(name) for name, (value, _) in values.items()], _stated_day(source), faults, "unreadable")
 
 
 def _blank(checked: Checked, lines: DataFrame, reason: str = "unreadable") -> DataFrame:
     """Lines that have no values to compute with."""
     nothing = [F.lit(None).cast(field.dataType).alias(field.name) for field in _own(checked.table)]
-    return _select(checked, lines, nothing, F.lit(None).cast("date"), F.array().cast("array<string>"), reason)
+    return _select(checked, lines, nothing, F.lit(None).cast("date"), F.lit(""), reason)
 
 
 def _select(checked: Checked, rows: DataFrame, values: Sequence[Column], day: Column, faults: Column, reason: str) -> DataFrame:
