@@ -171,10 +171,20 @@ class SparkConf(Strict):
 
 
 class ModelConf(Strict):
-    """Widths of the network; see models/engagement.py for the layers."""
+    """The network; see models/engagement.py for the layers. Choices other than the defaults are for comparison, or for other data."""
 
     embedding_width: int = Field(16, ge=1, le=1024, description="numbers an embedding row")
-    bottom_widths: tuple[int, ...] = Field((128, 64), min_length=1, description="shared bottom, units a layer")
+    bottom: Literal["shared", "mmoe", "ple"] = Field(
+        "shared",
+        description="under the towers: one bottom for all heads, experts mixed by each head (MMoE), or also experts of its own (PLE)",
+    )
+    bottom_widths: tuple[int, ...] = Field((128, 64), min_length=1, description="bottom (or expert), units a layer; of PLE a level each")
+    experts: int = Field(4, ge=1, le=64, description="mmoe and ple only: experts that all heads share; ple has one more a head")
+    cross: Literal["none", "latent", "dcn_v2"] = Field("none", description="products of a tower's inputs, in front of its layers")
+    cross_order: int = Field(2, ge=2, le=3, description="factors of the longest product")
+    towers: Literal["residual", "plain"] = Field(
+        "residual", description="a shared tower and a residual of each source's own, or towers that share nothing (worse on small sources)"
+    )
     tower_widths: tuple[int, ...] = Field((64, 32), min_length=1, description="each tower (shared and residual), units a layer")
     dropout: float = Field(0.0, ge=0, lt=1, description="helps on small data only")
 

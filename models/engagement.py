@@ -1,4 +1,4 @@
-"""The whole model: representation -> shared bottom -> towers -> heads. Only this file assembles.
+"""The whole model: representation -> bottom -> towers -> heads, with a linear path beside them. Only this file assembles.
 
 Shapes: B rows, H heads, T towers.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from conf.schema import Head, ModelConf
 from conf.template import Template
 from models.columns import Columns
-from models.experts import SharedBottom
+from models.experts import MixtureOfExperts, ProgressiveExtraction, SharedBottom
 from models.linear import LinearPath
 from models.manifest import parents_of
 from models.representation import Features, Lookup, Representation
@@ -41,8 +41,8 @@ class EngagementModel(nn.Module):
         self.head_names, self.tower_names, self.parents = list(heads), list(towers), parents_of(dict(heads))
         self.columns = Columns(template, len(towers))
         self.representation = Representation(self.columns, conf.embedding_width, statistics)
-        self.bottom = SharedBottom(self.representation.width, conf.bottom_widths, conf.dropout)
-        self.towers = Towers(self.bottom.width, conf.tower_widths, len(towers), conf.dropout)
+        self.bottom = bottom_of(conf, self.representation.width, len(heads))
+        self.towers = Towers(self.bottom.width, len(towers), conf)
         self.heads = Heads(self.towers.width, len(heads), len(towers), base_TH)
         self.linear = LinearPath(self.representation.numbers_width, self.columns.offsets[-1], len(heads), len(towers))
 
@@ -66,3 +66,11 @@ class EngagementModel(nn.Module):
     def residual_modules(self) -> list[PerTower]:
         """What a tower has of its own."""
         return [self.towers.residual, self.heads.residual, self.linear.residual]
+
+
+def bottom_of(conf: ModelConf, width: int, heads: int) -> SharedBottom | MixtureOfExperts | ProgressiveExtraction:
+    """What lies under the towers; with one input a row for all heads, or one a head."""
+    if conf.bottom == "shared":
+        return SharedBottom(width, conf.bottom_widths, conf.dropout)
+    kind = MixtureOfExperts if conf.bottom == "mmoe" else ProgressiveExtraction
+    return kind(width, conf.bottom_widths, conf.dropout, conf.experts, heads)

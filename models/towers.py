@@ -1,16 +1,18 @@
 """Towers and heads: a shared one for all, plus a residual of each tower's own that starts at zero.
 
 A new or small source therefore starts as the shared tower and departs from it only as far as its data pay for (training.residual_decay).
-A row runs through its own tower's residual alone. Shapes: B rows, I input width, O output width, H heads, n rows of one tower.
+A row runs through its own tower's residual alone. Shapes: B rows, I input width, W output width, K inputs a row, H heads, T towers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from conf.schema import ModelConf
+from models.crosses import CrossNetwork, LatentCross
 from models.experts import Linear, layers
 
 
@@ -36,24 +38,39 @@ class PerTower(nn.Module):
 
 
 class Towers(nn.Module):
-    """relu(shared(x) + residual of the row's tower(x)). forward: float32 [B, I], int64 [B] -> float32 [B, W]."""
+    """relu(shared(x) + residual of the row's tower(x)), or, for comparison, `plain`: each tower alone, relu(own(x)).
 
-    def __init__(self, width: int, widths: Sequence[int], towers: int, dropout: float) -> None:
+    Each is a cross (where asked) and fully connected layers. K inputs a row, one for all heads or one a head, go the same way.
+    forward: float32 [B, K, I], int64 [B] -> float32 [B, K, W].
+    """
+
+    def __init__(self, width: int, towers: int, conf: ModelConf) -> None:
         super().__init__()
-        self.width = widths[-1]
-        inner, last = widths[:-1], (width, *widths)[-2]
-        self.shared = nn.Sequential(*layers(width, inner, dropout), Linear(last, self.width))
-        self.residual = PerTower(towers, lambda: nn.Sequential(*layers(width, inner, dropout), zero_linear(last, self.width)))
+        self.width = conf.tower_widths[-1]
 
-    def forward(self, input_BI: Tensor, tower_B: Tensor) -> Tensor:
-        return (self.shared(input_BI) + self.residual(input_BI, tower_B, self.width)).relu()
+        def tower(make_last: Callable[[int, int], Linear]) -> nn.Sequential:
+            crosses = crossed(width, conf)
+            entry = crosses[0].width if crosses else width
+            inner, last = conf.tower_widths[:-1], (entry, *conf.tower_widths)[-2]
+            return nn.Sequential(*crosses, *layers(entry, inner, conf.dropout), make_last(last, self.width))
+
+        self.shared = None if conf.towers == "plain" else tower(Linear)
+        self.residual = PerTower(towers, lambda: tower(Linear if conf.towers == "plain" else zero_linear))
+
+    def forward(self, input_BKI: Tensor, tower_B: Tensor) -> Tensor:
+        rows, inputs = input_BKI.shape[:2]
+        flat, tower = input_BKI.flatten(0, 1), tower_B.repeat_interleave(inputs)
+        output = self.residual(flat, tower, self.width)
+        if self.shared is not None:
+            output = output + self.shared(flat)
+        return output.relu().view(rows, inputs, self.width)
 
 
 class Heads(nn.Module):
     """Log-odds of every head: a shared linear map, plus the tower's own, plus the base log-odds of that tower and head.
 
     `base_TH` [T + 1, H] is counted (models.manifest), its last row for rows of no known tower: learning starts at the base rates.
-    forward: float32 [B, I], int64 [B] -> float32 [B, H].
+    forward: float32 [B, 1, I] (all heads read it) or [B, H, I] (each head its own), int64 [B] -> float32 [B, H].
     """
 
     base_TH: Tensor
@@ -61,18 +78,35 @@ class Heads(nn.Module):
     def __init__(self, width: int, heads: int, towers: int, base_TH: Tensor) -> None:
         super().__init__()
         self.heads = heads
-        self.shared = Linear(width, heads)
+        self.shared = ReadOut(width, heads)
         nn.init.zeros_(self.shared.bias)
-        self.residual = PerTower(towers, lambda: zero_linear(width, heads))
+        self.residual = PerTower(towers, lambda: zeroed(ReadOut(width, heads)))
         self.register_buffer("base_TH", base_TH.to(torch.float32))
 
-    def forward(self, hidden_BI: Tensor, tower_B: Tensor) -> Tensor:
+    def forward(self, hidden_BKI: Tensor, tower_B: Tensor) -> Tensor:
         # -1 is the last row of base_TH, as of any Python sequence.
-        return self.shared(hidden_BI) + self.residual(hidden_BI, tower_B, self.heads) + self.base_TH[tower_B]
+        return self.shared(hidden_BKI) + self.residual(hidden_BKI, tower_B, self.heads) + self.base_TH[tower_B]
+
+
+class ReadOut(Linear):
+    """A number a head, of what all heads read [B, 1, I] or each head's own [B, H, I]. -> [B, H]."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input[:, 0]) if input.shape[1] == 1 else (input * self.weight).sum(2) + self.bias
+
+
+def crossed(width: int, conf: ModelConf) -> list[LatentCross | CrossNetwork]:
+    """The cross in front of a tower's layers; none where model.cross says so."""
+    if conf.cross == "none":
+        return []
+    return [LatentCross(width, conf.cross_order) if conf.cross == "latent" else CrossNetwork(width, conf.cross_order)]
 
 
 def zero_linear(width: int, out: int) -> Linear:
-    linear = Linear(width, out)
+    return zeroed(Linear(width, out))
+
+
+def zeroed(linear: Linear) -> Linear:
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear

@@ -22,7 +22,10 @@ from models.engagement import EngagementModel
 from models.manifest import Manifest
 
 EMBEDDING, LINEAR, BASE = "representation.embedding.table", "linear.table", "heads.base_TH"
-OF_INPUTS = re.compile(r"(bottom\.layers\.0|linear\.(shared|residual)\b.*)\.weight")  # weights of the inputs, by their order alone
+# Weights of the inputs: they mean something in the inputs' order only.
+OF_INPUTS = re.compile(
+    r"(bottom\.(layers|experts\.\d+|levels\.0\.(shared|own\.of_head)\.\d+)\.0|bottom\.(levels\.0\.)?gates?\b.*|linear\..*)\.weight"
+)
 Statistics = Mapping[str, Mapping[str, float]]
 
 
@@ -77,17 +80,18 @@ def _carry_ids(start: Start, tensors: Mapping[str, Tensor], parent: EngagementMo
         before, start_of_old = known.get(feature.column, (None, 0))
         # The same ids must mean the same values: as many buckets, or the same vocabulary in the same order.
         same = before is not None and (before.type, before.ids, before.vocabulary) == (feature.type, feature.ids, feature.vocabulary)
-        (start.carried if same else start.fresh).append(f"ids of {feature.column}")
-        if not same:
+        # A bundle from before the linear path tells of no id: they are learned anew.
+        if same and LINEAR in tensors and tensors[EMBEDDING].shape[1] == tables["embedding"].shape[1]:
+            start.carried.append(f"ids of {feature.column}")
+        else:
+            start.fresh.append(f"ids of {feature.column}")
             continue
         here, there = slice(offset, offset + feature.ids), slice(start_of_old, start_of_old + feature.ids)
-        for to, source in ((tables["linear"], tensors[LINEAR]), (start.squares["linear"], tensors[f"{bundle.SQUARES}linear"])):
+        for to, source in ((tables["embedding"], EMBEDDING), (start.squares["embedding"], f"{bundle.SQUARES}embedding")):
+            to[here] = tensors[source][there]
+        for to, source in ((tables["linear"], LINEAR), (start.squares["linear"], f"{bundle.SQUARES}linear")):
             for (old_b, new_b), (old_h, new_h) in product(blocks, heads):
-                to[here, new_b, new_h] = source[there, old_b, old_h]
-        if tensors[EMBEDDING].shape[1] == tables["embedding"].shape[1]:
-            tables["embedding"][here], start.squares["embedding"][here] = (
-                source[there] for source in (tensors[EMBEDDING], tensors[f"{bundle.SQUARES}embedding"])
-            )
+                to[here, new_b, new_h] = tensors[source][there, old_b, old_h]
 
 
 def _carry_layers(start: Start, tensors: Mapping[str, Tensor], parent: EngagementModel, same_inputs: bool) -> None:
@@ -99,18 +103,18 @@ def _carry_layers(start: Start, tensors: Mapping[str, Tensor], parent: Engagemen
     for name, tensor in own.items():
         if name.startswith("representation.") or name in (BASE, LINEAR):
             continue
-        source = _meant_by(name, tensors, towers) if same_inputs or not OF_INPUTS.fullmatch(name) else None
+        source = _meant_by(name, tensors, towers, heads) if same_inputs or not OF_INPUTS.fullmatch(name) else None
         done = source is not None and _copied(name, tensor, source, heads)
         (start.carried if done else start.fresh).append(name)
 
 
-def _meant_by(name: str, tensors: Mapping[str, Tensor], towers: list[tuple[int, int]]) -> Tensor | None:
-    """The parent's tensor of that name; a tower's own goes by the tower, not by its number."""
-    match = re.fullmatch(r"(.*\.of_tower\.)(\d+)(\..*)", name)
+def _meant_by(name: str, tensors: Mapping[str, Tensor], towers: list[tuple[int, int]], heads: list[tuple[int, int]]) -> Tensor | None:
+    """The parent's tensor of that name; what a tower or a head has of its own goes by their names, not their numbers."""
+    match = re.fullmatch(r"(.*\.of_(tower|head)\.)(\d+)(\..*)", name)
     if match is None:
         return tensors.get(name)
-    old = {new: old for old, new in towers}.get(int(match[2]))
-    return None if old is None else tensors.get(f"{match[1]}{old}{match[3]}")
+    old = {new: old for old, new in (towers if match[2] == "tower" else heads)}.get(int(match[3]))
+    return None if old is None else tensors.get(f"{match[1]}{old}{match[4]}")
 
 
 def _copied(name: str, to: Tensor, source: Tensor, heads: list[tuple[int, int]]) -> bool:
