@@ -213,6 +213,15 @@ class Training(Strict):
     gradient_clip: float = Field(1.0, gt=0, description="largest global norm of the dense gradient")
     start_timeout_seconds: int = Field(120, ge=5)
     stall_shutdown_seconds: int = Field(300, ge=61, description="a rank silent this long ends the job; above Horovod's 60 s warning")
+    checkpoint_seconds: float = Field(
+        60, ge=0, description="least time between two checkpoints, from which a killed training goes on; 0: one after every step"
+    )
+
+    @property
+    def deciding(self) -> dict[str, object]:
+        """The knobs that decide what is learned: all but those of how and where it runs."""
+        how = {"backend", "ranks", "start_timeout_seconds", "stall_shutdown_seconds", "checkpoint_seconds"}
+        return self.model_dump(mode="json", exclude=how)
 
     @model_validator(mode="after")
     def _shards_divide(self) -> Training:

@@ -28,6 +28,11 @@ def model_dir(conf: Conf, model: str) -> Path:
     return Path(conf.workdir).resolve() / "models" / model
 
 
+def checkpoints_dir(conf: Conf, model: str) -> Path:
+    """Where a model that is being trained keeps its checkpoints; gone once its bundle is there."""
+    return Path(conf.workdir).resolve() / "checkpoints" / model
+
+
 def calibrator_file(model: str, day: date) -> str:
     """The calibrator fitted by the night of `day`, relative to the working folder."""
     return f"models/{model}/calibrators/{day.isoformat()}.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from conf.schema import Conf
 from etl import schemas
-from etl.registry import model_dir, published_before
+from etl.registry import checkpoints_dir, model_dir, published_before
 from etl.runs import code_hash, fingerprint
 from etl.snapshot import write_snapshot
 from etl.splits import ONE_DAY, first_training_night
@@ -54,7 +54,9 @@ def inputs(run: Run) -> dict[str, str]:
 
 
 def reads(conf: Conf) -> list[object]:
-    return [conf.model_dump(mode="json", include={"heads", "template", "model", "training", "sampling", "seed"}), conf.clock.train_days]
+    # Without ranks and timeouts: a training killed on two ranks goes on as the same model on one.
+    settings = conf.model_dump(mode="json", include={"heads", "template", "model", "sampling", "seed"})
+    return [settings, conf.training.deciding, conf.clock.train_days]
 
 
 def work(run: Run) -> Outcome:
@@ -65,7 +67,8 @@ def work(run: Run) -> Outcome:
     snapshot = Path(run.conf.workdir).resolve() / "snapshots" / model
     version, rows = write_training_snapshot(run, chosen, snapshot)
     result = fit(run.conf, chosen, model, bundle, snapshot)
-    forget_older_snapshots(snapshot)
+    for folder in (snapshot, checkpoints_dir(run.conf, model)):
+        forget_others(folder)
     counts = made | {
         "examples_version": version,
         "rows": rows,
@@ -104,6 +107,7 @@ def fit(conf: Conf, chosen: Plan, model: str, bundle: Path, snapshot: Path) -> T
         epochs=conf.training.warm_epochs if chosen.parent else conf.training.epochs,
         seed=conf.seed,
         parent=str(model_dir(conf, chosen.parent)) if chosen.parent else None,
+        checkpoints=str(checkpoints_dir(conf, model)),
     )
     try:
         return train(request)
@@ -113,9 +117,9 @@ def fit(conf: Conf, chosen: Plan, model: str, bundle: Path, snapshot: Path) -> T
         raise StageFailed(str(error), TRAINING) from error
 
 
-def forget_older_snapshots(kept: Path) -> None:
-    """A snapshot can be made again from its Delta version; only the newest is kept."""
-    for folder in kept.parent.iterdir():
+def forget_others(kept: Path) -> None:
+    """Of the folders beside `kept`: a snapshot can be made again from its Delta version, checkpoints of an abandoned model are no use."""
+    for folder in kept.parent.glob("*"):
         if folder != kept:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -30,16 +30,24 @@ def save(directory: str | Path, model: EngagementModel, squares: Mapping[str, Te
 
     `meta` is JSON: model_id, template, heads, towers, model (conf), statistics, trained. `squares`: table -> Adagrad's state.
     """
-    target = Path(directory)
+    write_folder(Path(directory), WEIGHTS, tensors_of(model, squares), META, meta)
+
+
+def tensors_of(model: EngagementModel, squares: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was learned, by name: the tensors in use, not copies."""
+    return model.state_dict() | {f"{SQUARES}{name}": state for name, state in squares.items()}
+
+
+def write_folder(target: Path, weights: str, tensors: Mapping[str, Tensor], meta_name: str, meta: Mapping[str, Any]) -> None:
+    """Write `weights` and the JSON file `meta_name`, which then holds its sha256: a folder whole or not at all, in place of an older one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = (target.with_name(f".{target.name}.{what}") for what in ("new", "old"))
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors | {f"{SQUARES}{name}": state.cpu() for name, state in squares.items()}, fresh / WEIGHTS)
-    (fresh / META).write_text(json.dumps({**meta, "sha256": sha256(fresh / WEIGHTS)}, indent=1), encoding="utf-8")
-    for path in (fresh / WEIGHTS, fresh / META, fresh):
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, fresh / weights)
+    (fresh / meta_name).write_text(json.dumps({**meta, "sha256": sha256(fresh / weights)}, indent=1), encoding="utf-8")
+    for path in (fresh / weights, fresh / meta_name, fresh):
         _fsync(path)
     if target.exists():
         target.rename(old)

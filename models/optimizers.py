@@ -46,7 +46,15 @@ def adamw(model: EngagementModel, training: Training) -> torch.optim.AdamW:
             decay = training.residual_decay if id(parameter) in residual else training.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault(decay, []).append(parameter)
     options = [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()]
-    return torch.optim.AdamW(options, lr=training.learning_rate, eps=ADAM_EPSILON, fused=True)
+    optimizer = torch.optim.AdamW(options, lr=training.learning_rate, eps=ADAM_EPSILON, fused=True)
+    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+        # As torch makes it at the first step; made here, a checkpoint can be copied into it before that.
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
 
 
 def pace(step: int, steps: int, warm_up_share: float) -> float:

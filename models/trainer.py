@@ -1,7 +1,7 @@
 """Training: a snapshot and widths -> a bundle. `train` is for callers, `train_on_rank` runs on every rank, `_step` is one update.
 
 Numbers do not depend on the number of ranks beyond rounding: the manifest fixes the batches, losses have constant divisors, gradients are
-summed. (With dropout the masks are each rank's own.)
+summed. (With dropout the masks are each rank's own.) For the same reason a training goes on from a checkpoint on any number of ranks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from conf.schema import ModelConf, Training
 from models import bundle
 from models.batches import Batch, read_batches, shards_of, steps_an_epoch
+from models.checkpoints import STEPS, Checkpoints
 from models.distributed import Collective, launch
 from models.engagement import EngagementModel
 from models.errors import TrainingFailed
@@ -27,10 +28,16 @@ from models.progress import Progress
 from models.representation import Lookup
 from models.warm_start import Start, cold, warm
 
+LOSSES = "position.losses"  # float64 [H]: sums over the epoch's batches so far
+RANDOM = "position.random"  # uint8: the generator that dropout draws from
+
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """`snapshot`, `bundle_dir`, `parent` are folders; `parent` is the bundle to start from, None for a new model."""
+    """`snapshot`, `bundle_dir`, `parent`, `checkpoints` are folders; `parent` is the bundle to start from, None for a new model.
+
+    `checkpoints` is this training's alone and gone once the bundle is saved; None: none are written, and none is gone on from.
+    """
 
     snapshot: str
     bundle_dir: str
@@ -40,13 +47,15 @@ class TrainRequest:
     epochs: int
     seed: int
     parent: str | None = None
+    checkpoints: str | None = None
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """`loss`: log-loss a head over the last epoch, each batch measured before it was learned from; None for a head left out (no loss rows).
 
-    `carried` and `fresh` name the parts that came from the parent and those that started new; both empty without a parent.
+    `carried` and `fresh` name the parts that came from the parent and those that started new; both empty without a parent. `seconds` and
+    `rows_per_second` are of this run, from the checkpoint on where there was one; all else is of the whole training.
     """
 
     model_id: str
@@ -78,17 +87,25 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
         share_H = share_of_weight(manifest.weight, manifest.rows, request.training.batch_size)
         prior_H = request.training.linear_prior_rows * share_H.square()
         start = warm(manifest, request.model, prior_H, request.parent) if request.parent else cold(manifest, request.model, prior_H)
-        steps = steps_an_epoch(manifest, request.training.batch_size) * request.epochs
-        fit = Fit(start, share_H, request.training, collective, steps)
-        progress = Progress(collective.rank, steps, manifest.rows * request.epochs)
-        for epoch in range(request.epochs):
-            fit.begin_epoch()
-            for batch in read_batches(manifest, request.training.batch_size, shards, epoch, request.seed):
+        an_epoch = steps_an_epoch(manifest, request.training.batch_size)
+        fit = Fit(start, share_H, request.training, collective, an_epoch * request.epochs)
+        checkpoints = _checkpoints(request, manifest) if collective.rank == 0 else None
+        fit.begin(checkpoints)
+        progress = Progress(collective.rank, fit.steps_in_all, manifest.rows * request.epochs, begun=fit.steps)
+        for epoch in range(fit.steps // an_epoch, request.epochs):
+            done = fit.steps - epoch * an_epoch  # of this epoch, above 0 only where a checkpoint was taken in it
+            if not done:
+                fit.begin_epoch()
+            for batch in read_batches(manifest, request.training.batch_size, shards, epoch, request.seed, skip_steps=done):
                 loss = fit.step(batch.to(collective.device))
                 progress.step(fit.steps, loss)
+                if checkpoints is not None and checkpoints.due():
+                    checkpoints.save(fit.state(), epoch)
     result = _result(request, manifest, fit, left_out, progress, collective.size)
     if collective.rank == 0:
         _save(request, manifest, fit, result)
+    if checkpoints is not None:
+        checkpoints.clear()
     collective.barrier()
     return result
 
@@ -103,12 +120,33 @@ class Fit:
         self.start, self.training, self.collective = start, training, collective
         self.model: EngagementModel = start.model.to(collective.device).train()
         self.squares = {name: squares.to(collective.device) for name, squares in start.squares.items()}
-        for tensor in (*self.model.state_dict().values(), *self.squares.values()):
-            collective.broadcast_(tensor)
         self.share_H = share_H.to(collective.device)
         self.flat = FlatGradient(self.model, extra=len(share_H))
         self.adamw = adamw(self.model, self.training)
         self.steps, self.steps_in_all, self.loss_H = 0, steps, torch.zeros(len(share_H), dtype=torch.float64)
+
+    def begin(self, checkpoints: Checkpoints | None) -> None:
+        """Every rank takes over rank 0's state: that of the newest good checkpoint, without one the start's."""
+        state = self.state()
+        found = checkpoints.restore(state) if checkpoints is not None else None
+        self.collective.broadcast_(state[STEPS])
+        self.steps = int(state[STEPS])
+        # Before the first step the rest is the same on every rank, and not worth a message a tensor.
+        for tensor in (state if self.steps else bundle.tensors_of(self.model, self.squares)).values():
+            self.collective.broadcast_(tensor)
+        _generator(self.collective.device).set_state(state[RANDOM])
+        if found is not None:
+            print(f"train: resumed at step {self.steps}/{self.steps_in_all} from checkpoint {found}", file=sys.stderr, flush=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on, by name: the tensors in use, but for STEPS and RANDOM, which are copies."""
+        moments = {
+            f"optimizer.adamw.{name}.{key}": tensor
+            for name, parameter in self.model.named_parameters()
+            for key, tensor in self.adamw.state.get(parameter, {}).items()
+        }
+        position = {STEPS: torch.tensor(self.steps), LOSSES: self.loss_H, RANDOM: _generator(self.collective.device).get_state()}
+        return bundle.tensors_of(self.model, self.squares) | moments | position
 
     def begin_epoch(self) -> None:
         self.loss_H.zero_()
@@ -159,6 +197,25 @@ class Fit:
             )
 
 
+def _generator(device: torch.device) -> torch.Generator:
+    """The one that layers on this device draw from."""
+    return torch.default_generator if device.type == "cpu" else torch.cuda.default_generators[device.index or 0]
+
+
+def _checkpoints(request: TrainRequest, manifest: Manifest) -> Checkpoints | None:
+    if request.checkpoints is None:
+        return None
+    of = {
+        "snapshot": manifest.id,
+        "seed": request.seed,
+        "epochs": request.epochs,
+        "model": request.model.model_dump(mode="json"),
+        "training": request.training.deciding,
+        "parent": bundle.read_meta(request.parent)["model_id"] if request.parent else None,
+    }
+    return Checkpoints(request.checkpoints, of, request.training.checkpoint_seconds)
+
+
 def _require_something_to_learn(manifest: Manifest, left_out: Sequence[str], rank: int) -> None:
     if len(left_out) == len(manifest.heads):
         raise TrainingFailed(
@@ -175,16 +232,15 @@ def _require_something_to_learn(manifest: Manifest, left_out: Sequence[str], ran
 def _result(request: TrainRequest, manifest: Manifest, fit: Fit, left_out: list[str], progress: Progress, ranks: int) -> TrainResult:
     # Summed over an epoch, the batches' losses are the mean loss x rows / batch size.
     mean_H = (fit.loss_H * request.training.batch_size / manifest.rows).tolist()
-    rows = manifest.rows * request.epochs
     return TrainResult(
         model_id=request.model_id,
         bundle_dir=str(request.bundle_dir),
         loss={head: None if head in left_out else mean for head, mean in zip(manifest.heads, mean_H, strict=True)},
         left_out=left_out,
-        rows=rows,
+        rows=manifest.rows * request.epochs,
         steps=fit.steps,
         seconds=progress.seconds,
-        rows_per_second=rows / max(progress.seconds, 1e-9),
+        rows_per_second=progress.rows_per_second(fit.steps),
         ranks=ranks,
         carried=fit.start.carried,
         fresh=fit.start.fresh,
