@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.bundle import write_folder
-from models.manifest import sha256
+from models.manifest import Manifest, sha256
 
 STATE, META = "state.safetensors", "checkpoint.json"
 STEPS = "position.steps"  # int64 []: steps done over all epochs
@@ -90,6 +91,17 @@ class Checkpoints:
         if _shapes(found) != _shapes(like):
             raise ValueError("its tensors are not those of this training")
         return found
+
+
+def rows_of(manifest: Manifest) -> str:
+    """sha256 of what a snapshot's manifest says of its rows: the same for the same rows written again.
+
+    Not the manifest's id, which is of the files' bytes too: a job that was killed goes on in another JVM, which writes the same rows with
+    another footer (Parquet lists encodings in no order). Nor sums of weights, whose last bit follows the order of Spark's tasks.
+    """
+    told = json.loads((manifest.directory / "manifest.json").read_text(encoding="utf-8"))
+    kept = told.keys() - {"id", "shards", "examples_version", "table_id", "weight", "labelled"}
+    return hashlib.sha256(json.dumps({part: told[part] for part in kept}, sort_keys=True).encode()).hexdigest()
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from conf.schema import ModelConf, Training
 from models import bundle
 from models.batches import Batch, read_batches, shards_of, steps_an_epoch
-from models.checkpoints import STEPS, Checkpoints
+from models.checkpoints import STEPS, Checkpoints, rows_of
 from models.distributed import Collective, launch
 from models.engagement import EngagementModel
 from models.errors import TrainingFailed
@@ -206,7 +206,8 @@ def _checkpoints(request: TrainRequest, manifest: Manifest) -> Checkpoints | Non
     if request.checkpoints is None:
         return None
     of = {
-        "snapshot": manifest.id,
+        "model_id": request.model_id,
+        "snapshot": rows_of(manifest),
         "seed": request.seed,
         "epochs": request.epochs,
         "model": request.model.model_dump(mode="json"),

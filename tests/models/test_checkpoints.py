@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pyspark.sql import SparkSession
@@ -20,6 +21,7 @@ from pyspark.sql import SparkSession
 from models import bundle
 from models.checkpoints import META, STATE, STEPS, Checkpoints
 from models.errors import TrainingFailed
+from models.manifest import sha256
 from models.progress import Progress
 from models.trainer import TrainRequest, train
 from tests.models.snapshots import SMALL, TRAINING, example_columns, write_snapshot
@@ -160,6 +162,7 @@ def test_a_checkpoint_of_another_training_is_never_used(
     slower = CONF.model_copy(update={"learning_rate": 0.005})
     cases: list[tuple[Path, dict[str, Any], str]] = [  # snapshot, what else differs, how it is named
         (snapshot, {"seed": 2}, "seed"),
+        (snapshot, {"model_id": "other"}, "model_id"),
         (snapshot, {"training": slower}, "training"),
         (snapshot, {"parent": str(undisturbed / "model")}, "parent"),
         (other, {"epochs": EPOCHS + 1}, "epochs and snapshot"),
@@ -173,6 +176,22 @@ def test_a_checkpoint_of_another_training_is_never_used(
         assert "resumed" not in err
         train(request_of(folder / "fresh", source, checkpoints=None, **changes))
         assert weights(folder) == weights(folder / "fresh"), named
+
+
+def test_a_snapshot_that_was_written_again_with_other_bytes_is_the_same(
+    snapshot: Path, undisturbed: Path, left: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    again = write_snapshot(tmp_path / "again", example_columns(2003))
+    path = again / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for shard in manifest["shards"]:
+        file = again / shard["file"]
+        pq.write_table(pq.read_table(file).replace_schema_metadata({"written": "again"}), file, row_group_size=100)
+        shard["sha256"] = sha256(file)
+    path.write_text(json.dumps(manifest | {"examples_version": 2}))
+    train(request_of(tmp_path, again))
+    assert "train: resumed at step" in capsys.readouterr().err
+    assert weights(tmp_path) == weights(undisturbed)
 
 
 def test_ranks_and_timeouts_are_no_part_of_what_a_training_is_made_from():

@@ -111,5 +111,6 @@ def test_every_weight_learns(choice: dict):
                 torch.nn.init.normal_(parameter)
     rows = features(600)
     (model(rows) * torch.randn(3)).sum().backward()
-    still = [name for name, parameter in model.named_parameters() if parameter.requires_grad and not parameter.grad.any()]
+    still = [name for name, parameter in model.named_parameters() if parameter.grad is not None and not parameter.grad.any()]
     assert still == []
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
