@@ -230,7 +230,7 @@ check() {
 bench() {
   setup
   mkdir -p var/benchmarks
-  for name in etl growth world; do
+  for name in etl growth world loader ranks; do
     printf '+ python -m tests.benchmarks.%s\n' $name
     python -m tests.benchmarks.$name | tee -a var/benchmarks/results.jsonl
   done
