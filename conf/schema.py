@@ -183,7 +183,8 @@ class ModelConf(Strict):
     cross: Literal["none", "latent", "dcn_v2"] = Field("none", description="products of a tower's inputs, in front of its layers")
     cross_order: int = Field(2, ge=2, le=3, description="factors of the longest product")
     towers: Literal["residual", "plain"] = Field(
-        "residual", description="a shared tower and a residual of each source's own, or towers that share nothing (worse on small sources)"
+        "residual",
+        description="a shared tower and a residual of each source's own, or towers whose layers share nothing (worse on small sources)",
     )
     tower_widths: tuple[int, ...] = Field((64, 32), min_length=1, description="each tower (shared and residual), units a layer")
     dropout: float = Field(0.0, ge=0, lt=1, description="helps on small data only")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import Any
@@ -63,16 +64,18 @@ def inputs(run: Run) -> dict[str, str]:
     return found | {"history": fingerprint(asdict(history_of(run))), "account": fingerprint(account)}
 
 
-def clock_of(run: Run) -> Clock:
-    return Clock(run.night.held_out, run.night.train_from, run.night.train_to)
-
-
 def judged_alone(run: Run, of: Judged) -> dict[str, Any]:
     """Judge what a stage has just written, before anything is made of it; what the stage counts of that."""
-    docs = run.run_dir / "data_docs"
-    report = check_tables([of], run.conf, docs / run.run_id / of.table.name, run.run_id, clock_of(run))
+    return require_passed(report_on(run, [of], docs_in=of.table.name))
+
+
+def report_on(run: Run, judged: Sequence[Judged], history: History | None = None, docs_in: str = "") -> GateReport:
+    """What the gate finds; its Data Docs lie in the run's folder, or in `docs_in` of it, and those of old runs go."""
+    docs, night = run.run_dir / "data_docs", run.night
+    clock = Clock(night.held_out, night.train_from, night.train_to)
+    report = check_tables(judged, run.conf, docs / run.run_id / docs_in, run.run_id, clock, history)
     prune_docs(docs)
-    return require_passed(report)
+    return report
 
 
 def require_passed(report: GateReport) -> dict[str, Any]:
@@ -98,9 +101,7 @@ def work(run: Run) -> Outcome:
         }
         rows = read_days(run.spark, conf.workdir, tables[name], first, last)
         judged.append(Judged(tables[name], rows, first, last, known, new_from=run.asked))
-    docs = run.run_dir / "data_docs"
-    report = check_tables(judged, conf, docs / run.run_id, run.run_id, clock_of(run), history_of(run))
-    prune_docs(docs)
+    report = report_on(run, judged, history_of(run))
     account = run.counts_of("ingest").get("account", [])
     own = {name: source.max_quarantined_share for name, source in conf.sources.items() if source.max_quarantined_share is not None}
     quarantined = check_quarantine(account, conf.gate.max_quarantined_share, own, conf.gate.min_expected_rows)

@@ -72,6 +72,14 @@ def merged(ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return ids_U, rows.new_zeros(len(ids_U), rows.shape[1]).index_add_(0, position, rows)
 
 
+def linear_prior(training: Training, share_H: Tensor) -> Tensor:
+    """float32 [H]: where Adagrad's squares of the linear path start, as if each weight had met training.linear_prior_rows rows.
+
+    `share_H`: models.losses.share_of_weight, the largest gradient that one row of weight 1 can have.
+    """
+    return training.linear_prior_rows * share_H.square()
+
+
 def adagrad_(table: Tensor, squares: Tensor, ids_U: Tensor, gradient: Tensor, learning_rate: float) -> None:
     """Update rows `ids_U` (distinct) of `table` in place by their gradient, of the rows' shape; all other rows stay untouched.
 

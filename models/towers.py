@@ -24,7 +24,7 @@ class PerTower(nn.Module):
         self.of_tower = nn.ModuleList(make() for _ in range(towers))
 
     def forward(self, input_BI: Tensor, tower_B: Tensor, width: int) -> Tensor:
-        """float32 [B, I], int64 [B] -> float32 [B, width]."""
+        """float32 [B, ...], as its modules read it, int64 [B] -> float32 [B, width]."""
         rows, outputs = [], []
         for tower, module in enumerate(self.of_tower):
             own_n = (tower_B == tower).nonzero().squeeze(1)

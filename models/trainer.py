@@ -23,7 +23,7 @@ from models.engagement import EngagementModel
 from models.errors import TrainingFailed
 from models.losses import head_losses, share_of_weight
 from models.manifest import Manifest, read_manifest
-from models.optimizers import FlatGradient, adagrad_, adamw, merged, pace
+from models.optimizers import FlatGradient, adagrad_, adamw, linear_prior, merged, pace
 from models.progress import Progress
 from models.representation import Lookup
 from models.warm_start import Start, cold, warm
@@ -85,7 +85,7 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
     with torch.random.fork_rng():
         torch.manual_seed(request.seed)
         share_H = share_of_weight(manifest.weight, manifest.rows, request.training.batch_size)
-        prior_H = request.training.linear_prior_rows * share_H.square()
+        prior_H = linear_prior(request.training, share_H)
         start = warm(manifest, request.model, prior_H, request.parent) if request.parent else cold(manifest, request.model, prior_H)
         an_epoch = steps_an_epoch(manifest, request.training.batch_size)
         fit = Fit(start, share_H, request.training, collective, an_epoch * request.epochs)

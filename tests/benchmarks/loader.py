@@ -20,6 +20,7 @@ from models.batches import Batch, read_batches, steps_an_epoch
 from models.distributed import SingleProcess
 from models.losses import share_of_weight
 from models.manifest import Manifest, read_manifest
+from models.optimizers import linear_prior
 from models.trainer import Fit
 from models.warm_start import cold
 from tests.benchmarks.training_data import BATCH, MODEL, made_snapshot, settings
@@ -36,7 +37,7 @@ def rows_a_second(manifest: Manifest, batches: Iterable[Batch]) -> float:
     torch.manual_seed(1)
     share_H = share_of_weight(manifest.weight, manifest.rows, BATCH)
     steps = steps_an_epoch(manifest, BATCH)
-    fit = Fit(cold(manifest, MODEL, settings().linear_prior_rows * share_H.square()), share_H, settings(), SingleProcess(), steps)
+    fit = Fit(cold(manifest, MODEL, linear_prior(settings(), share_H)), share_H, settings(), SingleProcess(), steps)
     began = time.monotonic()
     for batch in batches:
         fit.step(batch.to(fit.collective.device))
