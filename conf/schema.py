@@ -161,7 +161,7 @@ class SparkConf(Strict):
     )
     driver_memory: str = Field("4g", description="heap of a driver that this process starts itself")
     driver_java_options: str = Field(
-        "-XX:+UseParallelGC -XX:ReservedCodeCacheSize=256m -XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
+        "-XX:+UseParallelGC -XX:ReservedCodeCacheSize=512m -XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
         "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000",
         description="of a driver that this process starts itself; these compile well only what runs ten times as often as Java would wait "
         "for, and collect garbage by throughput: right for short nights on one machine",

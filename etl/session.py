@@ -31,6 +31,10 @@ TUNING = {
     "spark.sql.debug.maxToStringFields": "200",
     # The JVM never compiles a longer method; with the limit at its default, encoding 29 features took 2 to 3 times the CPU.
     "spark.sql.codegen.hugeMethodLimit": "8000",
+    # A night has some 300 pieces of generated code, and 100 would be kept: each stage of the next night was compiled anew.
+    "spark.sql.codegen.cache.maxEntries": "2000",
+    # Rows of several days are written side by side instead of sorted by day first; beyond that many files a task sorts.
+    "spark.sql.maxConcurrentOutputFileWriters": "64",
     # What is cached is read once or twice and let go: choosing a compression for each column cost more than it saved.
     "spark.sql.inMemoryColumnarStorage.compressed": "false",
     # No two rows share these values: a dictionary of them is as long as the column.
