@@ -76,8 +76,11 @@ def _cleaned(feature: Feature) -> Column:
         number = value.cast("float")
         return F.when(F.abs(number) < INFINITY, number)  # Spark orders NaN above infinity
     if feature.type == "dense":
-        whole = F.forall(value, lambda number: F.coalesce(F.abs(number) < INFINITY, F.lit(False)))
-        return F.when((F.size(value) == feature.width) & whole, value.cast("array<float>"))
+        # Not forall: a lambda is not compiled. array_contains is null where the value is not found and a null is among the numbers.
+        numbers = value.cast("array<float>")
+        infinite = F.array_contains(numbers, F.lit(INFINITY).cast("float"))
+        whole = ~infinite & (F.array_max(numbers) < INFINITY) & (F.array_min(numbers) > -INFINITY)
+        return F.when((F.size(value) == feature.width) & whole, numbers)
     return value.cast("string")
 
 

@@ -52,8 +52,8 @@ def daily_counts(impressions: DataFrame, engagements: DataFrame, conf: Conf, fir
     known = F.greatest(received, F.to_date("engagement_received_at"))
     firsts = (F.min(F.when(counts_for(head), known)).alias(f"_day_{name}") for name, head in conf.heads.items())
     engaged = credited(keyed, engagements, conf).groupBy("impression_id").agg(F.any_value("_keys").alias("_keys"), *firsts)
-    # A row a day on which at least one head became known.
-    days = F.array_distinct(F.array_compact(F.array(*(F.col(f"_day_{name}") for name in conf.heads))))
+    # A row a day on which at least one head became known; the null of those that never did is in no range of days.
+    days = F.array_distinct(F.array(*(F.col(f"_day_{name}") for name in conf.heads)))
     counted = engaged.withColumn("day", F.explode(days)).select(
         "_keys",
         "day",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 # Several ranges a shuffle partition, so that hashing them onto partitions comes out even; bounded, as every row is compared with every cut.
@@ -29,8 +31,7 @@ def with_global_index(frame: DataFrame, key: str, tie: str, *, descending: bool 
     cuts = sorted(set(found["cuts"] or ())) if found else []
 
     in_range = f"__range_of_{name}"
-    below = F.size(F.filter(F.lit(cuts), lambda cut: cut < F.col(key))) if cuts else F.lit(0)
-    ranged = frame.withColumn(in_range, below)
+    ranged = frame.withColumn(in_range, _cuts_below(F.col(key), cuts))
     counted = {row[in_range]: row["count"] for row in ranged.groupBy(in_range).count().collect()}
 
     order = range(len(cuts), -1, -1) if descending else range(len(cuts) + 1)
@@ -39,3 +40,12 @@ def with_global_index(frame: DataFrame, key: str, tie: str, *, descending: bool 
     start = F.get(F.lit([starts[place] for place in sorted(starts)]).cast("array<bigint>"), F.col(in_range))
     within = Window.partitionBy(in_range).orderBy(F.desc(key) if descending else F.asc(key), F.asc(tie))
     return ranged.withColumn(name, start + F.row_number().over(within) - 1).drop(in_range), sum(sizes)
+
+
+def _cuts_below(value: Column, cuts: Sequence[Any], below: int = 0) -> Column:
+    """How many of the ascending `cuts` are less than `value`, by halving; plain comparisons, as a lambda over the cuts is not compiled."""
+    if not cuts:
+        return F.lit(below)
+    middle = len(cuts) // 2
+    more = _cuts_below(value, cuts[middle + 1 :], below + middle + 1)
+    return F.when(value > F.lit(cuts[middle]), more).otherwise(_cuts_below(value, cuts[:middle], below))

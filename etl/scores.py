@@ -95,12 +95,9 @@ def _scored(inventory: DataFrame, conf: Conf, towers: Sequence[str], predict: Pr
     scored = _mapped(rows, conf.template, towers, keep, outputs, partial(_raw_and_calibrated, predict))
     utility = reduce(add, (F.col(f"p_{name}") * head.utility_weight for name, head in conf.heads.items()))
     expected = {f"expected_{head}": F.col(f"p_{head}") * F.col("expected_impressions") for head in heads}
-    flags = F.array_compact(
-        F.array(
-            F.when(F.col("__unknown_user"), "unknown_user"),
-            F.when(~F.col("tower").isin(list(towers)), "unknown_tower"),
-        )
-    )
+    known_tower = F.col("tower").isin(list(towers))
+    told = F.when(F.col("__unknown_user"), "unknown_user").otherwise(""), F.when(known_tower, "").otherwise("unknown_tower")
+    flags = F.array_remove(F.array(*told), "")
     return scored.withColumns({"utility": utility, **expected, "flags": flags}).drop("__unknown_user")
 
 
