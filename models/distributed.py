@@ -5,16 +5,15 @@ A rank is one process of a training. `launch` runs the same function on every ra
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +23,11 @@ from torch import Tensor
 
 from conf.schema import Training
 from models.errors import SlotsMissing, TrainingFailed
+from models.rank_output import Failure, Heard, Relay, beat, tell
 
 STALL_WARNING_SECONDS = 60
+LAST_SECONDS = 5.0  # of the ranks that are left, once one has failed
+NOTICE_SECONDS = 2.0  # how long a failed rank's own words may take to come after its exit code
 
 
 class Collective(Protocol):
@@ -90,83 +92,113 @@ class HorovodCollective:
         self.hvd.barrier()
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a rank came to: a result, or the error that ended it. `knock_on`: the error only says that another rank was gone."""
-
-    rank: int
-    result: Any = None
-    error: str = ""
-    trace: str = ""
-    knock_on: bool = False
-
-
 def launch(training: Training, work: Callable[..., Any], *args: Any) -> Any:
     """Run `work(collective, *args)` on every rank; returns rank 0's result. An error on any rank becomes TrainingFailed.
 
     backend single: one rank, in this process (`training.ranks` counts Horovod's). backend horovod_spark: `training.ranks` Spark tasks at
     once, each with a process of its own; needs a running SparkContext with that many slots. `work` must be importable in that process.
+    A rank that no longer answers ends all of them after `training.stall_shutdown_seconds`.
     """
     if training.backend == "single":
-        return _result_of_rank_0([_outcome(work, SingleProcess(), *args)])
+        try:
+            return work(SingleProcess(), *args)
+        except Exception as error:
+            raise _failed(_failure(0, error), 1) from error
     _require_slots(training)
-    return _result_of_rank_0(_on_spark(training, work, args))
+    return _on_spark(training, work, args)
 
 
-def _outcome(work: Callable[..., Any], collective: Collective, *args: Any) -> Outcome:
-    try:
-        return Outcome(collective.rank, result=work(collective, *args))
-    except Exception as error:
-        # Returned, not raised: the driver then hears every rank's own words instead of an exit code.
-        words = f"{type(error).__name__}: {error}"
-        return Outcome(collective.rank, error=words, trace=traceback.format_exc(), knock_on=type(error).__name__ == "HorovodInternalError")
+def _failure(rank: int, error: Exception) -> Failure:
+    knock_on = type(error).__name__ == "HorovodInternalError"
+    return Failure(rank, f"{type(error).__name__}: {error}", traceback.format_exc(), knock_on)
 
 
-def _on_rank(work: Callable[..., Any], args: tuple[Any, ...]) -> Outcome:
+def _failed(failure: Failure, ranks: int) -> TrainingFailed:
+    return TrainingFailed(f"training failed on rank {failure.rank} of {ranks}: {failure.error}", failure.trace)
+
+
+def _on_rank(work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """In a rank's own process."""
     import horovod.torch as hvd
 
-    hvd.init()
+    rank = int(os.environ["HOROVOD_RANK"])
+    beat(rank)
     try:
-        return _outcome(work, HorovodCollective(hvd), *args)
-    finally:
-        # Those still waiting for this rank stop waiting.
-        hvd.shutdown()
+        hvd.init()
+        result = work(HorovodCollective(hvd), *args)
+    except Exception as error:
+        # Said here, as Horovod hands on results alone. And out at once: leaving in good order would wait for ranks that may never answer.
+        tell(_failure(rank, error))
+        os._exit(1)
+    hvd.shutdown()
+    return result
 
 
-def _result_of_rank_0(outcomes: list[Outcome]) -> Any:
-    failed = [outcome for outcome in outcomes if outcome.error]
-    if failed:
-        first = next((outcome for outcome in failed if not outcome.knock_on), failed[0])
-        raise TrainingFailed(f"training failed on rank {first.rank} of {len(outcomes)}: {first.error}", first.trace)
-    return outcomes[0].result
-
-
-def _on_spark(training: Training, work: Callable[..., Any], args: tuple[Any, ...]) -> list[Outcome]:
+def _on_spark(training: Training, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     from horovod.spark import run
 
-    master = _spark_context().master
+    master, heard = _spark_context().master, Heard()
     try:
-        with _signal_handlers_kept():
-            return run(
+        with _signal_handlers_kept(), _ended_together(heard):
+            of_ranks = run(
                 _on_rank,
                 args=(work, args),
                 num_proc=training.ranks,
                 start_timeout=training.start_timeout_seconds,
                 use_gloo=True,
                 env=_environment(training),
-                stdout=_Relay(),
-                stderr=_Relay(),
+                stdout=Relay(heard),
+                stderr=Relay(heard),
                 verbose=0,
                 # On one machine the ranks talk over loopback alone; on a cluster Horovod looks for an interface they share.
                 nics=_loopback() if master.startswith("local") else None,
                 executable=os.environ.get("PYSPARK_PYTHON") or sys.executable,
             )
     except Exception as error:
-        raise TrainingFailed(
-            f"a training process ended before its work was done ({type(error).__name__}: {str(error).strip()}); if it was killed for "
-            f"memory, lower training.batch_size; if it did not start in time, raise training.start_timeout_seconds"
-        ) from error
+        raise _why(heard, training, error) from error
+    return of_ranks[0]
+
+
+@contextmanager
+def _ended_together(heard: Heard) -> Iterator[None]:
+    """Once a rank has failed, the others have some seconds to notice; Horovod would wait for ever for one that is stopped."""
+    from horovod.spark.driver import job_id
+
+    context, over = _spark_context(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            if heard.failures:
+                if not over.wait(LAST_SECONDS):
+                    # The name that horovod.spark.run gives the Spark job of its ranks; with their tasks go their processes.
+                    context.cancelJobGroup(f"horovod.spark.run.{job_id.JOB_ID}")
+                return
+
+    threading.Thread(target=watch, name="watch ranks", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _why(heard: Heard, training: Training, error: Exception) -> TrainingFailed:
+    """What ended the ranks: the words of the one that failed, else the one that fell silent, else what Horovod says."""
+    patience = time.monotonic() + NOTICE_SECONDS
+    while not heard.failures and time.monotonic() < patience:
+        time.sleep(0.1)
+    cause, silent = heard.cause(), heard.silent()
+    if cause:
+        return _failed(cause, training.ranks)
+    if silent:
+        named = " and ".join(f"rank {rank} on {host} for {seconds:.0f} s" for rank, (seconds, host) in silent.items())
+        return TrainingFailed(
+            f"of {training.ranks} ranks one no longer answered, so all were ended: nothing was heard from {named}; its process was stopped, "
+            f"or starved of CPU or memory. If it was only slow, raise training.stall_shutdown_seconds (now {training.stall_shutdown_seconds})"
+        )
+    return TrainingFailed(
+        f"a training process ended before its work was done ({type(error).__name__}: {' '.join(str(error).split())}); if it was killed for "
+        f"memory, lower training.batch_size; if it did not start in time, raise training.start_timeout_seconds"
+    )
 
 
 def _environment(training: Training) -> dict[str, str]:
@@ -221,23 +253,6 @@ def _require_slots(training: Training) -> None:
 
 def _loopback() -> set[str]:
     return {name for name, addresses in psutil.net_if_addrs().items() if any(address.address == "127.0.0.1" for address in addresses)}
-
-
-class _Relay(io.TextIOBase):
-    """Ranks' output -> this process's stderr, line by line, without Horovod's `[0]<stderr>:`. Stdout stays the caller's.
-
-    Text comes cut anywhere, and each rank's by a thread of its own.
-    """
-
-    def __init__(self) -> None:
-        self.begun: dict[int, str] = {}  # thread -> its line so far
-
-    def write(self, text: str) -> int:
-        *lines, rest = (self.begun.get(threading.get_ident(), "") + text).split("\n")
-        self.begun[threading.get_ident()] = rest
-        for line in lines:
-            print(re.sub(r"^\[\d+\]<std(out|err)>:", "", line), file=sys.stderr, flush=True)
-        return len(text)
 
 
 @contextmanager

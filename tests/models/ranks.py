@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import torch
@@ -29,4 +31,11 @@ def fail_on_rank_1(collective: Collective) -> None:
     """Rank 1 breaks; rank 0 waits for it."""
     if collective.rank == 1:
         raise ValueError("a bad file")
+    collective.sum_(torch.zeros(1))
+
+
+def stop_rank_1(collective: Collective) -> None:
+    """Rank 1 is stopped, as by a debugger or a machine that swaps; rank 0 waits for it."""
+    if collective.rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
     collective.sum_(torch.zeros(1))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from models import bundle
-from models.distributed import _Relay, launch
+from models.distributed import launch
 from models.errors import SlotsMissing, TrainingFailed
+from models.rank_output import Failure, Heard, Relay
 from models.trainer import TrainRequest
-from tests.models.ranks import fail_on_rank_1, seen_then_trained
+from tests.models.ranks import fail_on_rank_1, seen_then_trained, stop_rank_1
 from tests.models.snapshots import SMALL, TRAINING, example_columns, write_snapshot
 
 TWO_RANKS = TRAINING.model_copy(update={"backend": "horovod_spark", "ranks": 2})
@@ -50,6 +53,11 @@ def test_a_rank_that_fails_is_named_with_its_cause_and_signals_stay_the_drivers(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_rank_that_no_longer_answers_ends_the_training_and_is_named(spark: SparkSession):
+    with pytest.raises(TrainingFailed, match=r"of 2 ranks one no longer answered.*nothing was heard from rank 1 on \S+ for \d+ s"):
+        launch(TWO_RANKS.model_copy(update={"stall_shutdown_seconds": 8}), stop_rank_1)
+
+
 def test_more_ranks_than_slots_are_refused_before_anything_starts(spark: SparkSession):
     four = TRAINING.model_copy(update={"backend": "horovod_spark", "ranks": 4})
     with pytest.raises(
@@ -59,7 +67,24 @@ def test_more_ranks_than_slots_are_refused_before_anything_starts(spark: SparkSe
 
 
 def test_what_ranks_print_comes_out_in_whole_lines_without_horovods_prefix(capsys: pytest.CaptureFixture[str]):
-    relay = _Relay()
+    heard = Heard()
+    relay = Relay(heard)
     for piece in ("[0]<std", "err>:train: step 1", "\n[0]<stderr>:train: ", "step 2\n[1]<stdout>:", "half"):
         relay.write(piece)
     assert capsys.readouterr() == ("", "train: step 1\ntrain: step 2\n")
+
+
+def test_the_rank_to_look_at_is_the_one_that_fell_silent_while_others_went_on():
+    heard = Heard()
+    for rank, at in ((0, 100.0), (1, 100.2), (2, 93.0), (0, 101.0), (1, 101.1)):
+        heard.take(json.dumps({"rank": rank, "host": f"host-{rank}", "at": at}))
+    assert heard.silent() == {2: (pytest.approx(8.1), "host-2")}
+    assert heard.cause() is None
+
+
+def test_the_cause_is_the_failure_that_is_no_other_ranks_doing():
+    heard = Heard()
+    own = Failure(1, "ValueError: a bad file", "trace", knock_on=False)
+    for failure in (Failure(0, "HorovodInternalError: peer gone", "trace", knock_on=True), own):
+        heard.take(json.dumps({"failure": asdict(failure)}))
+    assert heard.cause() == own
