@@ -22,7 +22,8 @@ help() {
   test [ARGS]      setup, then pytest with ARGS
   check            setup, then ruff, mypy and pytest
   bench            setup, then every benchmark: one line of JSON each, kept in var/benchmarks/results.jsonl
-  reliability      setup, then thirty nights of ETL with a fault each, which must end as if there had been none
+  reliability      setup, then ten trainings with a rank killed or stopped, and thirty nights of ETL with a fault each: all must end as if
+                   there had been none
   doctor [ARGS]    what this machine has, what is wrong, and the command that mends it
   lock [ARGS]      write requirements.lock anew from setup.cfg (--upgrade: take newer versions)
   clean [--cache]  remove .venv, var/ and build leftovers; --cache: the user cache too
@@ -238,6 +239,7 @@ bench() {
 
 reliability() {
   setup
+  run python -m tests.reliability.stopped_ranks
   run python -m tests.reliability.thirty_nights
 }
 
