@@ -10,7 +10,6 @@ import re
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,11 +22,10 @@ from torch import Tensor
 
 from conf.schema import Training
 from models.errors import SlotsMissing, TrainingFailed
-from models.rank_output import Failure, Heard, Relay, beat, tell
+from models.rank_voices import SILENT_SECONDS, Ears, Failure, Heard, Relay, Voice
 
 STALL_WARNING_SECONDS = 60
 LAST_SECONDS = 5.0  # of the ranks that are left, once one has failed
-NOTICE_SECONDS = 2.0  # how long a failed rank's own words may take to come after its exit code
 
 
 class Collective(Protocol):
@@ -117,19 +115,20 @@ def _failed(failure: Failure, ranks: int) -> TrainingFailed:
     return TrainingFailed(f"training failed on rank {failure.rank} of {ranks}: {failure.error}", failure.trace)
 
 
-def _on_rank(work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def _on_rank(work: Callable[..., Any], args: tuple[Any, ...], address: tuple[str, int], key: bytes) -> Any:
     """In a rank's own process."""
     import horovod.torch as hvd
 
     rank = int(os.environ["HOROVOD_RANK"])
-    beat(rank)
+    sys.stderr = voice = Voice(rank, address, key)
     try:
         hvd.init()
         result = work(HorovodCollective(hvd), *args)
     except Exception as error:
         # Said here, as Horovod hands on results alone. And out at once: leaving in good order would wait for ranks that may never answer.
-        tell(_failure(rank, error))
+        voice.failed(_failure(rank, error))
         os._exit(1)
+    voice.done()
     hvd.shutdown()
     return result
 
@@ -137,38 +136,46 @@ def _on_rank(work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 def _on_spark(training: Training, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     from horovod.spark import run
 
-    master, heard = _spark_context().master, Heard()
+    context, heard = _spark_context(), Heard()
+    local = context.master.startswith("local")
+    ears = Ears("127.0.0.1" if local else "0.0.0.0", heard)  # executors must reach it, and need the key
+    host = "127.0.0.1" if local else context.getConf().get("spark.driver.host")
     try:
-        with _signal_handlers_kept(), _ended_together(heard):
+        with _signal_handlers_kept(), _ended_together(context, heard, training.stall_shutdown_seconds):
             of_ranks = run(
                 _on_rank,
-                args=(work, args),
+                args=(work, args, (host, ears.port), ears.key),
                 num_proc=training.ranks,
                 start_timeout=training.start_timeout_seconds,
                 use_gloo=True,
                 env=_environment(training),
-                stdout=Relay(heard),
-                stderr=Relay(heard),
+                stdout=Relay(),
+                stderr=Relay(),
                 verbose=0,
                 # On one machine the ranks talk over loopback alone; on a cluster Horovod looks for an interface they share.
-                nics=_loopback() if master.startswith("local") else None,
+                nics=_loopback() if local else None,
                 executable=os.environ.get("PYSPARK_PYTHON") or sys.executable,
             )
     except Exception as error:
         raise _why(heard, training, error) from error
+    finally:
+        ears.close()
     return of_ranks[0]
 
 
 @contextmanager
-def _ended_together(heard: Heard) -> Iterator[None]:
-    """Once a rank has failed, the others have some seconds to notice; Horovod would wait for ever for one that is stopped."""
+def _ended_together(context: Any, heard: Heard, patience_seconds: float) -> Iterator[None]:
+    """Once a rank has failed, died or been silent for too long, the others have some seconds to end; Horovod would wait without end for
+    one that is stopped."""
     from horovod.spark.driver import job_id
 
-    context, over = _spark_context(), threading.Event()
+    over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.5):
-            if heard.failures:
+            silent = heard.silent(patience_seconds)
+            if heard.failures or heard.lost or silent:
+                heard.stopped = silent or heard.silent(SILENT_SECONDS)
                 if not over.wait(LAST_SECONDS):
                     # The name that horovod.spark.run gives the Spark job of its ranks; with their tasks go their processes.
                     context.cancelJobGroup(f"horovod.spark.run.{job_id.JOB_ID}")
@@ -182,22 +189,25 @@ def _ended_together(heard: Heard) -> Iterator[None]:
 
 
 def _why(heard: Heard, training: Training, error: Exception) -> TrainingFailed:
-    """What ended the ranks: the words of the one that failed, else the one that fell silent, else what Horovod says."""
-    patience = time.monotonic() + NOTICE_SECONDS
-    while not heard.failures and time.monotonic() < patience:
-        time.sleep(0.1)
-    cause, silent = heard.cause(), heard.silent()
+    """What ended the ranks: the words of the one that failed, else who fell silent or was lost, else what Horovod says."""
+    cause, ranks = heard.cause(), training.ranks
     if cause:
-        return _failed(cause, training.ranks)
-    if silent:
-        named = " and ".join(f"rank {rank} on {host} for {seconds:.0f} s" for rank, (seconds, host) in silent.items())
+        return _failed(cause, ranks)
+    if heard.stopped:
+        named = " and ".join(f"rank {rank} on {heard.hosts.get(rank, '?')} for {seconds:.0f} s" for rank, seconds in heard.stopped.items())
         return TrainingFailed(
-            f"of {training.ranks} ranks one no longer answered, so all were ended: nothing was heard from {named}; its process was stopped, "
-            f"or starved of CPU or memory. If it was only slow, raise training.stall_shutdown_seconds (now {training.stall_shutdown_seconds})"
+            f"of {ranks} ranks one no longer answered, so all were ended: nothing was heard from {named}; its process was stopped, or "
+            f"starved of CPU or memory. If it was only slow, raise training.stall_shutdown_seconds (now {training.stall_shutdown_seconds})"
+        )
+    if heard.lost:
+        named = f"rank {heard.lost[0]} on {heard.hosts.get(heard.lost[0], '?')}"
+        return TrainingFailed(
+            f"of {ranks} ranks one ended before its work was done, without a word: {named} was killed; if it was for memory, lower "
+            f"training.batch_size"
         )
     return TrainingFailed(
-        f"a training process ended before its work was done ({type(error).__name__}: {' '.join(str(error).split())}); if it was killed for "
-        f"memory, lower training.batch_size; if it did not start in time, raise training.start_timeout_seconds"
+        f"a training process ended before its work was done ({type(error).__name__}: {' '.join(str(error).split())}); if it did not start "
+        f"in time, raise training.start_timeout_seconds"
     )
 
 

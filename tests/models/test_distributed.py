@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pyspark.sql import SparkSession
 from models import bundle
 from models.distributed import launch
 from models.errors import SlotsMissing, TrainingFailed
-from models.rank_output import Failure, Heard, Relay
+from models.rank_voices import Ears, Failure, Heard, Relay, Voice
 from models.trainer import TrainRequest
 from tests.models.ranks import fail_on_rank_1, seen_then_trained, stop_rank_1
 from tests.models.snapshots import SMALL, TRAINING, example_columns, write_snapshot
@@ -67,24 +68,53 @@ def test_more_ranks_than_slots_are_refused_before_anything_starts(spark: SparkSe
 
 
 def test_what_ranks_print_comes_out_in_whole_lines_without_horovods_prefix(capsys: pytest.CaptureFixture[str]):
-    heard = Heard()
-    relay = Relay(heard)
+    relay = Relay()
     for piece in ("[0]<std", "err>:train: step 1", "\n[0]<stderr>:train: ", "step 2\n[1]<stdout>:", "half"):
         relay.write(piece)
     assert capsys.readouterr() == ("", "train: step 1\ntrain: step 2\n")
 
 
-def test_the_rank_to_look_at_is_the_one_that_fell_silent_while_others_went_on():
+def test_a_rank_is_heard_as_it_speaks_and_lost_when_it_ends_without_a_word(capsys: pytest.CaptureFixture[str]):
     heard = Heard()
-    for rank, at in ((0, 100.0), (1, 100.2), (2, 93.0), (0, 101.0), (1, 101.1)):
-        heard.take(json.dumps({"rank": rank, "host": f"host-{rank}", "at": at}))
-    assert heard.silent() == {2: (pytest.approx(8.1), "host-2")}
-    assert heard.cause() is None
+    ears = Ears("127.0.0.1", heard)
+    voice = Voice(3, ("127.0.0.1", ears.port), ears.key)
+    print("train: step 1", file=voice, flush=True)
+    within_seconds(5, lambda: "train: step 1" in capsys.readouterr().err)
+    assert (list(heard.alive), list(heard.hosts), heard.lost) == ([3], [3], [])
+    assert voice.connection is not None
+    voice.connection.close()
+    within_seconds(5, lambda: heard.lost == [3])
+    assert heard.alive == {}
+    ears.close()
+
+
+def test_who_does_not_know_the_key_is_not_heard(capsys: pytest.CaptureFixture[str]):
+    heard = Heard()
+    ears = Ears("127.0.0.1", heard)
+    stranger = Voice(0, ("127.0.0.1", ears.port), b"guessed")
+    print("train: step 1", file=stranger, flush=True)
+    assert heard == Heard()
+    assert "its lines come late" in capsys.readouterr().err
+    Voice(1, ("127.0.0.1", ears.port), ears.key)
+    within_seconds(5, lambda: list(heard.alive) == [1])
+    ears.close()
+
+
+def test_the_rank_to_look_at_is_the_one_that_fell_silent():
+    heard = Heard(alive={0: time.monotonic(), 2: time.monotonic() - 9})
+    assert heard.silent(4) == {2: pytest.approx(9, abs=1)}
 
 
 def test_the_cause_is_the_failure_that_is_no_other_ranks_doing():
     heard = Heard()
     own = Failure(1, "ValueError: a bad file", "trace", knock_on=False)
     for failure in (Failure(0, "HorovodInternalError: peer gone", "trace", knock_on=True), own):
-        heard.take(json.dumps({"failure": asdict(failure)}))
+        heard.take({"rank": failure.rank, "failure": asdict(failure)})
     assert heard.cause() == own
+
+
+def within_seconds(seconds: float, holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)

@@ -1,0 +1,170 @@
+"""What ranks say to the process that started them, as they say it: lines for people, that they live, and what ended them.
+
+Over a socket of our own, since Horovod on Spark hands output on by the 64 KiB: a night's progress would come when the night is over, and a
+stopped rank would look like a quiet one. Messages are JSON; both ends prove that they know the key (multiprocessing.connection).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import secrets
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+BEAT_SECONDS = 1.0
+#: A rank that was silent for so long when another failed is the one to look at.
+SILENT_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The error that ended a rank. `knock_on`: it only says that another rank was gone."""
+
+    rank: int
+    error: str
+    trace: str
+    knock_on: bool
+
+
+class Voice(io.TextIOBase):
+    """A rank's end. As its stderr: whole lines go to the starting process at once. Where that cannot be reached, to the old stderr."""
+
+    def __init__(self, rank: int, address: tuple[str, int], key: bytes) -> None:
+        self.rank, self.said, self.lock, self.old = rank, "", threading.Lock(), sys.stderr
+        self.connection: Connection | None = None
+        try:
+            self.connection = Client(address, authkey=key)
+        except (OSError, EOFError, AuthenticationError) as error:
+            print(f"rank {rank}: no connection to {address[0]}:{address[1]} ({error}); its lines come late", file=self.old, flush=True)
+        threading.Thread(target=self._beats, name="beats", daemon=True).start()
+
+    def _beats(self) -> None:
+        while self._send({"host": socket.gethostname()}):
+            time.sleep(BEAT_SECONDS)
+
+    def _send(self, what: dict[str, object]) -> bool:
+        with self.lock:
+            try:
+                if self.connection is not None:
+                    self.connection.send_bytes(json.dumps({"rank": self.rank, **what}).encode())
+            except OSError:  # the starting process is gone, and so will this one be
+                self.connection = None
+            return self.connection is not None
+
+    def write(self, text: str) -> int:
+        with self.lock:
+            *lines, self.said = (self.said + text).split("\n")
+        for line in lines:
+            if not self._send({"line": line}):
+                print(line, file=self.old, flush=True)
+        return len(text)
+
+    def failed(self, failure: Failure) -> None:
+        if not self._send({"failure": asdict(failure)}):
+            print(failure.trace, file=self.old, flush=True)
+
+    def done(self) -> None:
+        self._send({"done": True})
+
+
+@dataclass
+class Heard:
+    """`alive`: rank -> when it was last heard (monotonic), of those whose process has not ended; `hosts` of all; `failures` in the order in
+    which they came; `done`: ranks that finished; `lost`: ranks that ended without a word; `stopped`: those that were silent when the training was
+    given up, and for how many seconds."""
+
+    alive: dict[int, float] = field(default_factory=dict)
+    hosts: dict[int, str] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    done: set[int] = field(default_factory=set)
+    lost: list[int] = field(default_factory=list)
+    stopped: dict[int, float] = field(default_factory=dict)
+
+    def take(self, message: dict[str, Any]) -> None:
+        rank = message["rank"]
+        self.alive[rank] = time.monotonic()
+        if "host" in message:
+            self.hosts[rank] = message["host"]
+        elif "line" in message:
+            print(message["line"], file=sys.stderr, flush=True)
+        elif "failure" in message:
+            self.failures.append(Failure(**message["failure"]))
+        else:
+            self.done.add(rank)
+
+    def ended(self, rank: int) -> None:
+        """Its process is gone."""
+        self.alive.pop(rank, None)
+        if rank not in self.done and all(failure.rank != rank for failure in self.failures):
+            self.lost.append(rank)
+
+    def cause(self) -> Failure | None:
+        """The first failure that is no other rank's doing."""
+        return next((failure for failure in self.failures if not failure.knock_on), None)
+
+    def silent(self, seconds: float) -> dict[int, float]:
+        """Ranks whose process stands and says nothing: rank -> for how many seconds, at least `seconds`."""
+        now = time.monotonic()
+        return {rank: now - at for rank, at in sorted(self.alive.items()) if now - at >= seconds}
+
+
+class Ears:
+    """The starting process's end: hears every rank that knows the key, until it is closed."""
+
+    def __init__(self, host: str, heard: Heard) -> None:
+        self.heard, self.key, self.closed = heard, secrets.token_bytes(32), threading.Event()
+        self.listener = Listener((host, 0), authkey=self.key)
+        self.port = int(self.listener.address[1])
+        threading.Thread(target=self._accept, name="ears", daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self.closed.is_set():
+            try:
+                connection = self.listener.accept()
+            except (OSError, EOFError, AuthenticationError):  # somebody who does not know the key, or went away
+                continue
+            threading.Thread(target=self._listen, args=(connection,), name="ear", daemon=True).start()
+
+    def _listen(self, connection: Connection) -> None:
+        rank = None
+        try:
+            while True:
+                message = json.loads(connection.recv_bytes())
+                rank = int(message["rank"])
+                self.heard.take(message)
+        except (EOFError, OSError):
+            if rank is not None:
+                self.heard.ended(rank)
+
+    def close(self) -> None:
+        self.closed.set()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            pass  # wakes the thread that accepts
+        self.listener.close()
+
+
+class Relay(io.TextIOBase):
+    """What ranks' processes write beside their voice -> this process's stderr, line by line, without Horovod's `[0]<stderr>:`. Stdout stays
+    the caller's.
+
+    Text comes cut anywhere, and each rank's by a thread of its own.
+    """
+
+    def __init__(self) -> None:
+        self.begun: dict[int, str] = {}  # thread -> its line so far
+
+    def write(self, text: str) -> int:
+        *lines, rest = (self.begun.get(threading.get_ident(), "") + text).split("\n")
+        self.begun[threading.get_ident()] = rest
+        for line in lines:
+            print(re.sub(r"^\[\d+\]<std(out|err)>:", "", line), file=sys.stderr, flush=True)
+        return len(text)
