@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-# Several ranges a shuffle partition, so that hashing them onto partitions comes out even; bounded, as every row is compared with every cut.
+# Several ranges a shuffle partition, so that hashing them onto partitions comes out even; bounded, as the cuts are all in the plan.
 RANGES_A_PARTITION = 4
 MOST_RANGES = 256
 

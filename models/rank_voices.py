@@ -35,11 +35,29 @@ class Failure:
     knock_on: bool
 
 
-class Voice(io.TextIOBase):
+class Lines(io.TextIOBase):
+    """Text that comes cut anywhere, each thread's its own, -> whole lines."""
+
+    def __init__(self) -> None:
+        self.begun: dict[int, str] = {}  # thread -> its line so far
+
+    def write(self, text: str) -> int:
+        *lines, rest = (self.begun.get(threading.get_ident(), "") + text).split("\n")
+        self.begun[threading.get_ident()] = rest
+        for line in lines:
+            self.line(line)
+        return len(text)
+
+    def line(self, text: str) -> None:
+        raise NotImplementedError
+
+
+class Voice(Lines):
     """A rank's end. As its stderr: whole lines go to the starting process at once. Where that cannot be reached, to the old stderr."""
 
     def __init__(self, rank: int, address: tuple[str, int], key: bytes) -> None:
-        self.rank, self.said, self.lock, self.old = rank, "", threading.Lock(), sys.stderr
+        super().__init__()
+        self.rank, self.lock, self.old = rank, threading.Lock(), sys.stderr
         self.connection: Connection | None = None
         try:
             self.connection = Client(address, authkey=key)
@@ -60,13 +78,9 @@ class Voice(io.TextIOBase):
                 self.connection = None
             return self.connection is not None
 
-    def write(self, text: str) -> int:
-        with self.lock:
-            *lines, self.said = (self.said + text).split("\n")
-        for line in lines:
-            if not self._send({"line": line}):
-                print(line, file=self.old, flush=True)
-        return len(text)
+    def line(self, text: str) -> None:
+        if not self._send({"line": text}):
+            print(text, file=self.old, flush=True)
 
     def failed(self, failure: Failure) -> None:
         if not self._send({"failure": asdict(failure)}):
@@ -152,19 +166,8 @@ class Ears:
         self.listener.close()
 
 
-class Relay(io.TextIOBase):
-    """What ranks' processes write beside their voice -> this process's stderr, line by line, without Horovod's `[0]<stderr>:`. Stdout stays
-    the caller's.
+class Relay(Lines):
+    """What ranks' processes write beside their voice -> this process's stderr, without Horovod's `[0]<stderr>:`. Stdout stays the caller's."""
 
-    Text comes cut anywhere, and each rank's by a thread of its own.
-    """
-
-    def __init__(self) -> None:
-        self.begun: dict[int, str] = {}  # thread -> its line so far
-
-    def write(self, text: str) -> int:
-        *lines, rest = (self.begun.get(threading.get_ident(), "") + text).split("\n")
-        self.begun[threading.get_ident()] = rest
-        for line in lines:
-            print(re.sub(r"^\[\d+\]<std(out|err)>:", "", line), file=sys.stderr, flush=True)
-        return len(text)
+    def line(self, text: str) -> None:
+        print(re.sub(r"^\[\d+\]<std(out|err)>:", "", text), file=sys.stderr, flush=True)

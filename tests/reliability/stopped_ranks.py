@@ -61,8 +61,8 @@ def one_training(folder: Path) -> None:
 def begun(folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.reliability.stopped_ranks", "--one", str(folder)]
     folder.mkdir(exist_ok=True)
-    log = (folder / "log").open("ab")
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {MARK: str(folder)}, stdout=log, stderr=log)
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, cwd=ROOT, env=os.environ | {MARK: str(folder)}, stdout=log, stderr=log)
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -77,19 +77,20 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def ranks_of(folder: Path) -> list[psutil.Process]:
-    """The two ranks' own processes, once they are there; not the shells that started them."""
-    found = [process for process in processes_of(folder) if process.name().startswith("python") and RANK in process.cmdline()]
-    return sorted(found, key=lambda process: int(process.environ()["HOROVOD_RANK"]))
+def ranks_of(folder: Path, driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Waits for the two ranks' own processes; not the shells that started them."""
+    while driver.poll() is None:
+        found = [process for process in processes_of(folder) if process.name().startswith("python") and RANK in process.cmdline()]
+        if len(found) == 2:
+            return sorted(found, key=lambda process: int(process.environ()["HOROVOD_RANK"]))
+        time.sleep(0.1)
+    raise SystemExit(f"the training ended by itself ({driver.returncode}): {last_line(folder)}")
 
 
 def trial(folder: Path, number: signal.Signals, rank: int, wait: float) -> dict[str, object]:
     """Send `number` to `rank`, `wait` seconds after both ranks began; what came of it."""
     driver = begun(folder)
-    while len(ranks := ranks_of(folder)) < 2:
-        if driver.poll() is not None:
-            raise SystemExit(f"the training ended by itself ({driver.returncode}): {last_line(folder)}")
-        time.sleep(0.1)
+    ranks = ranks_of(folder, driver)
     time.sleep(wait)
     ranks[rank].send_signal(number)
     sent = time.monotonic()
@@ -119,8 +120,7 @@ def main(trials: int, seed: int, root: Path) -> int:
     write_snapshot(root / "snapshot", example_columns(ROWS), row_group_rows=2000)
     draw, calm, broken = random.Random(seed), root / "undisturbed", 0
     undisturbed = begun(calm)
-    while len(ranks_of(calm)) < 2 and undisturbed.poll() is None:
-        time.sleep(0.1)
+    ranks_of(calm, undisturbed)
     since = time.monotonic()
     assert undisturbed.wait() == 0, last_line(calm)
     lasts = time.monotonic() - since
