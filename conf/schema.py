@@ -191,7 +191,11 @@ class ModelConf(Strict):
 
 
 class Training(Strict):
-    backend: Literal["horovod_spark", "single"] = "horovod_spark"
+    backend: Literal["horovod_spark", "horovodrun", "torch", "single"] = Field(
+        "horovod_spark",
+        description="who starts the ranks: Horovod as Spark tasks; Horovod's own launcher or torch.distributed as processes of the driver's "
+        "machine (a CPU each, or a GPU each where there are any); single: one rank in the driver's process, whatever `ranks` says",
+    )
     ranks: int = Field(2, ge=1, description="number of processes; must divide virtual_shards")
     virtual_shards: int = Field(8, ge=1, description="files of a snapshot; fixes the batches whatever the number of ranks")
     batch_size: int = Field(2048, ge=1, description="rows of a global batch; a multiple of virtual_shards")

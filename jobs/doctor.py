@@ -136,7 +136,8 @@ def machine(conf_file: str) -> Iterator[Finding]:
 
     conf = load(conf_file)
     cores = len(os.sched_getaffinity(0))
-    yield Finding("cores", str(cores))
+    processes = conf.training.ranks if conf.training.backend in ("horovodrun", "torch") else 1
+    yield Finding("cores", str(cores), f"in {conf_file} set training.ranks: {cores}" if cores < processes else "")
     local = re.fullmatch(r"local(?:\[(\d+|\*)\])?", conf.spark.master)
     slots = (cores if local[1] == "*" else int(local[1] or 1)) if local else None
     ranks = conf.training.ranks if conf.training.backend == "horovod_spark" else 1

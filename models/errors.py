@@ -29,3 +29,7 @@ class TrainingFailed(ModelsError):
 
 class SlotsMissing(TrainingFailed):
     """Fewer tasks can run at once than training.ranks asks for."""
+
+
+class PeerLost(ModelsError):
+    """An exchange failed: another rank is gone, or did not come to it in time."""

@@ -59,11 +59,13 @@ class Voice(Lines):
         super().__init__()
         self.rank, self.lock, self.old = rank, threading.Lock(), sys.stderr
         self.connection: Connection | None = None
+        self.exchanges = 0  # with other ranks, begun
         try:
             self.connection = Client(address, authkey=key)
         except (OSError, EOFError, AuthenticationError) as error:
             print(f"rank {rank}: no connection to {address[0]}:{address[1]} ({error}); its lines come late", file=self.old, flush=True)
-        threading.Thread(target=self._beats, name="beats", daemon=True).start()
+        self.beats = threading.Thread(target=self._beats, name="beats", daemon=True)
+        self.beats.start()
 
     def _beats(self) -> None:
         while self._send({"host": socket.gethostname()}):
@@ -73,7 +75,7 @@ class Voice(Lines):
         with self.lock:
             try:
                 if self.connection is not None:
-                    self.connection.send_bytes(json.dumps({"rank": self.rank, **what}).encode())
+                    self.connection.send_bytes(json.dumps({"rank": self.rank, "exchanges": self.exchanges, **what}).encode())
             except OSError:  # the starting process is gone, and so will this one be
                 self.connection = None
             return self.connection is not None
@@ -94,7 +96,7 @@ class Voice(Lines):
 class Heard:
     """`alive`: rank -> when it was last heard (monotonic), of those whose process has not ended; `hosts` of all; `failures` in the order in
     which they came; `done`: ranks that finished; `lost`: ranks that ended without a word; `stopped`: those that were silent when the training was
-    given up, and for how many seconds."""
+    given up, and for how many seconds; `exchanges`: how many with others a rank had begun when it last spoke."""
 
     alive: dict[int, float] = field(default_factory=dict)
     hosts: dict[int, str] = field(default_factory=dict)
@@ -102,10 +104,12 @@ class Heard:
     done: set[int] = field(default_factory=set)
     lost: list[int] = field(default_factory=list)
     stopped: dict[int, float] = field(default_factory=dict)
+    exchanges: dict[int, int] = field(default_factory=dict)
 
     def take(self, message: dict[str, Any]) -> None:
         rank = message["rank"]
         self.alive[rank] = time.monotonic()
+        self.exchanges[rank] = message.get("exchanges", 0)
         if "host" in message:
             self.hosts[rank] = message["host"]
         elif "line" in message:
@@ -124,6 +128,14 @@ class Heard:
     def cause(self) -> Failure | None:
         """The first failure that is no other rank's doing."""
         return next((failure for failure in self.failures if not failure.knock_on), None)
+
+    def behind(self) -> list[int]:
+        """Ranks that have begun fewer exchanges than the others, which waited for them; none where all are level."""
+        farthest = max(self.exchanges.values(), default=0)
+        return [rank for rank, begun in sorted(self.exchanges.items()) if begun < farthest]
+
+    def name(self, rank: int) -> str:
+        return f"rank {rank} on {self.hosts.get(rank, '?')}"
 
     def silent(self, seconds: float) -> dict[int, float]:
         """Ranks whose process stands and says nothing: rank -> for how many seconds, at least `seconds`."""

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from conf.schema import ModelConf, Training
 from models import bundle
+from models.backends import launch
 from models.batches import Batch, read_batches, shards_of, steps_an_epoch
 from models.checkpoints import STEPS, Checkpoints, rows_of
-from models.distributed import Collective, launch
+from models.collectives import Collective
 from models.engagement import EngagementModel
 from models.errors import TrainingFailed
 from models.losses import head_losses, share_of_weight

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from models.batches import Batch, read_batches, steps_an_epoch
-from models.distributed import SingleProcess
+from models.collectives import SingleProcess
 from models.losses import share_of_weight
 from models.manifest import Manifest, read_manifest
 from models.optimizers import linear_prior

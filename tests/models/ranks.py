@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+import time
+from dataclasses import dataclass
 
 import torch
 
 from models.batches import read_batches, shards_of
-from models.distributed import Collective
+from models.collectives import Collective
 from models.manifest import read_manifest
-from models.trainer import TrainRequest, train_on_rank
+from models.trainer import TrainRequest, TrainResult, train_on_rank
 
 
-def seen_then_trained(collective: Collective, request: TrainRequest) -> dict[str, Any]:
-    """The `row` ids of every global batch of an epoch, in the order of shards, padding left out; then a training."""
+@dataclass(frozen=True)
+class Seen:
+    batches: list[list[int]]
+    sums: list[float]
+    first: int
+    trained: TrainResult
+
+
+def seen_then_trained(collective: Collective, request: TrainRequest) -> Seen:
+    """The `row` ids of every global batch of an epoch, in the order of shards, padding left out; what is summed and broadcast; then a
+    training."""
     manifest = read_manifest(request.snapshot)
     shards = shards_of(collective.rank, collective.size, len(manifest.shards))
     batches = []
@@ -24,7 +34,9 @@ def seen_then_trained(collective: Collective, request: TrainRequest) -> dict[str
         batches.append(ids[weight[:, 0] > 0].tolist())
     sums = torch.tensor([float(collective.rank), 1.0])
     collective.sum_(sums)
-    return {"batches": batches, "sums": sums.tolist(), "trained": train_on_rank(collective, request)}
+    first = torch.tensor(collective.rank + 7)
+    collective.broadcast_(first)
+    return Seen(batches, sums.tolist(), int(first), train_on_rank(collective, request))
 
 
 def fail_on_rank_1(collective: Collective) -> None:
@@ -38,4 +50,19 @@ def stop_rank_1(collective: Collective) -> None:
     """Rank 1 is stopped, as by a debugger or a machine that swaps; rank 0 waits for it."""
     if collective.rank == 1:
         os.kill(os.getpid(), signal.SIGSTOP)
+    collective.sum_(torch.zeros(1))
+
+
+def kill_rank_1(collective: Collective) -> None:
+    """Rank 1 is killed, as for memory; rank 0 waits for it."""
+    if collective.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    collective.sum_(torch.zeros(1))
+
+
+def hold_up_rank_1(collective: Collective) -> None:
+    """Rank 1 lives and does something else; rank 0 waits for it."""
+    collective.sum_(torch.zeros(1))
+    if collective.rank == 1:
+        time.sleep(600)
     collective.sum_(torch.zeros(1))
