@@ -5,7 +5,9 @@ Shapes: U rows of a rank, which may differ between ranks; E their width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +26,8 @@ class Collective(Protocol):
     def sum_(self, flat: Tensor) -> None:
         """Replace `flat` on every rank by its sum over ranks."""
 
-    def gather_rows(self, ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(ids [U], rows [U, E]) of all ranks, one rank after the other; U may differ between ranks."""
+    def gather(self, rows: Tensor) -> Callable[[], Tensor]:
+        """Begin to gather `rows` [U, ...]; what it returns waits for those of all ranks, one rank after the other. U may differ."""
 
     def broadcast_(self, tensor: Tensor) -> None:
         """Replace `tensor` on every rank by rank 0's."""
@@ -44,8 +46,8 @@ class SingleProcess:
     def sum_(self, flat: Tensor) -> None:
         pass
 
-    def gather_rows(self, ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return ids, rows
+    def gather(self, rows: Tensor) -> Callable[[], Tensor]:
+        return lambda: rows
 
     def broadcast_(self, tensor: Tensor) -> None:
         pass
@@ -65,9 +67,8 @@ class HorovodCollective:
     def sum_(self, flat: Tensor) -> None:
         self.hvd.allreduce_(flat, op=self.hvd.Sum, name="dense")
 
-    def gather_rows(self, ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        handles = self.hvd.allgather_async(ids.contiguous(), name="ids"), self.hvd.allgather_async(rows.contiguous(), name="rows")
-        return self.hvd.synchronize(handles[0]), self.hvd.synchronize(handles[1])
+    def gather(self, rows: Tensor) -> Callable[[], Tensor]:
+        return partial(self.hvd.synchronize, self.hvd.allgather_async(rows.contiguous(), name="rows"))
 
     def broadcast_(self, tensor: Tensor) -> None:
         self.hvd.broadcast_(tensor, root_rank=0, name="start")
@@ -97,19 +98,21 @@ class TorchCollective:
     def sum_(self, flat: Tensor) -> None:
         dist.all_reduce(flat)
 
-    def gather_rows(self, ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        counts = [torch.zeros(1, dtype=torch.int64, device=ids.device) for _ in range(self.size)]
-        dist.all_gather(counts, torch.tensor([len(ids)], device=ids.device))
+    def gather(self, rows: Tensor) -> Callable[[], Tensor]:
+        counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
         lengths = [int(count) for count in counts]
-        return self._gathered(ids, lengths), self._gathered(rows, lengths)
-
-    def _gathered(self, own: Tensor, lengths: list[int]) -> Tensor:
         # Only equal shapes can be gathered: each rank's rows are filled up to the longest rank's, and cut again.
-        filled = own.new_zeros(max(lengths), *own.shape[1:])
-        filled[: len(own)] = own
+        filled = rows.new_zeros(max(lengths), *rows.shape[1:])
+        filled[: len(rows)] = rows
         of_all = [torch.empty_like(filled) for _ in lengths]
-        dist.all_gather(of_all, filled)
-        return torch.cat([rows[:length] for rows, length in zip(of_all, lengths, strict=True)])
+        under_way = dist.all_gather(of_all, filled, async_op=True)
+
+        def gathered() -> Tensor:
+            under_way.wait()
+            return torch.cat([part[:length] for part, length in zip(of_all, lengths, strict=True)])
+
+        return gathered
 
     def broadcast_(self, tensor: Tensor) -> None:
         dist.broadcast(tensor, src=0)
@@ -119,3 +122,20 @@ class TorchCollective:
 
     def leave(self) -> None:
         dist.destroy_process_group()
+
+
+def summed(collective: Collective, flat: Tensor, ids_U: Tensor, ids_of_all: Tensor, rows_UE: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace `flat` by its sum over ranks, and give the ids of all ranks, ascending and each once, with the sums of their rows.
+
+    One exchange: a small one costs what a large one does. `ids_U` and `rows_UE` are this rank's, `ids_of_all` what ranks gathered of theirs.
+    """
+    if collective.size == 1:
+        return ids_U, rows_UE
+    every_id = torch.unique(ids_of_all)
+    sums = flat.new_zeros(len(flat) + len(every_id) * rows_UE.shape[1])
+    sums[: len(flat)] = flat
+    rows = sums[len(flat) :].view(len(every_id), rows_UE.shape[1])
+    rows[torch.searchsorted(every_id, ids_U)] = rows_UE
+    collective.sum_(sums)
+    flat.copy_(sums[: len(flat)])
+    return every_id, rows

@@ -59,10 +59,6 @@ class EngagementModel(nn.Module):
         """What has a row an id, and is updated by the rows that a batch touches: [R, E] and [R, 1 + T, H]."""
         return {"embedding": self.representation.embedding.table, "linear": self.linear.table}
 
-    def lookup(self, ids_BF: Tensor) -> Lookup:
-        ids_U, position_BF = torch.unique(ids_BF, return_inverse=True)
-        return Lookup(ids_U, position_BF, **{name: table[ids_U].requires_grad_() for name, table in self.tables.items()})
-
     def residual_modules(self) -> list[PerTower]:
         """What a tower has of its own."""
         return [self.towers.residual, self.heads.residual, self.linear.residual]

@@ -1,4 +1,4 @@
-"""Updates: AdamW for the dense parts on one flat gradient, row-wise Adagrad for the embedding rows that a batch touched.
+"""Updates: AdamW for the dense parts on one flat gradient, Adagrad for the rows of ids that a batch touched (models/tables.py).
 
 Shapes: P dense parameters laid end to end, X further numbers that ride along, U rows of the table, E embedding width.
 """
@@ -66,12 +66,6 @@ def pace(step: int, steps: int, warm_up_share: float) -> float:
     return (step + 1) / (warm_up + 1) if step < warm_up else (steps - step) / (steps - warm_up)
 
 
-def merged(ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the same id summed: (ids [U] ascending and distinct, rows [U, E])."""
-    ids_U, position = torch.unique(ids, return_inverse=True)
-    return ids_U, rows.new_zeros(len(ids_U), rows.shape[1]).index_add_(0, position, rows)
-
-
 def linear_prior(training: Training, share_H: Tensor) -> Tensor:
     """float32 [H]: where Adagrad's squares of the linear path start, as if each weight had met training.linear_prior_rows rows.
 
@@ -80,13 +74,12 @@ def linear_prior(training: Training, share_H: Tensor) -> Tensor:
     return training.linear_prior_rows * share_H.square()
 
 
-def adagrad_(table: Tensor, squares: Tensor, ids_U: Tensor, gradient: Tensor, learning_rate: float) -> None:
-    """Update rows `ids_U` (distinct) of `table` in place by their gradient, of the rows' shape; all other rows stay untouched.
+def adagrad_(weights: Tensor, squares: Tensor, gradient: Tensor, learning_rate: float) -> None:
+    """Update `weights` [U, E] in place by their gradient [U, E], and `squares`, which Adagrad keeps of them.
 
-    squares += g^2;  row -= learning_rate * g / sqrt(squares). `squares` [R, 1] keeps one number a row, the mean of its g^2 (FBGEMM's
-    EXACT_ROWWISE_ADAGRAD); of the table's own shape, one a weight. A gradient of zero (a padding row's) changes nothing.
+    squares += g^2;  weights -= learning_rate * g / sqrt(squares). `squares` [U, 1] keeps one number a row, the mean of its g^2 (FBGEMM's
+    EXACT_ROWWISE_ADAGRAD); of the weights' own shape, one a weight. A gradient of zero (a padding row's) changes nothing.
     """
     squared = gradient.square()
-    squares_U = squares[ids_U] + (squared if squares.shape == table.shape else squared.mean(1, keepdim=True))
-    squares[ids_U] = squares_U
-    table.index_add_(0, ids_U, gradient * (squares_U.sqrt() + 1e-10).reciprocal(), alpha=-learning_rate)
+    squares += squared if squares.shape == weights.shape else squared.mean(1, keepdim=True)
+    weights.add_(gradient * (squares.sqrt() + 1e-10).reciprocal(), alpha=-learning_rate)

@@ -62,9 +62,15 @@ class Spoken:
         with exchange(self.voice):
             self.collective.sum_(flat)
 
-    def gather_rows(self, ids: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def gather(self, rows: Tensor) -> Callable[[], Tensor]:
         with exchange(self.voice):
-            return self.collective.gather_rows(ids, rows)
+            under_way = self.collective.gather(rows)
+
+        def gathered() -> Tensor:
+            with exchange(self.voice):
+                return under_way()
+
+        return gathered
 
     def broadcast_(self, tensor: Tensor) -> None:
         with exchange(self.voice):

@@ -19,14 +19,14 @@ from models import bundle
 from models.backends import launch
 from models.batches import Batch, read_batches, shards_of, steps_an_epoch
 from models.checkpoints import STEPS, Checkpoints, rows_of
-from models.collectives import Collective
+from models.collectives import Collective, summed
 from models.engagement import EngagementModel
 from models.errors import TrainingFailed
 from models.losses import head_losses, share_of_weight
 from models.manifest import Manifest, read_manifest
-from models.optimizers import FlatGradient, adagrad_, adamw, linear_prior, merged, pace
+from models.optimizers import FlatGradient, adamw, linear_prior, pace
 from models.progress import Progress
-from models.representation import Lookup
+from models.tables import IdTables, gradient_of
 from models.warm_start import Start, cold, warm
 
 LOSSES = "position.losses"  # float64 [H]: sums over the epoch's batches so far
@@ -121,6 +121,7 @@ class Fit:
         self.start, self.training, self.collective = start, training, collective
         self.model: EngagementModel = start.model.to(collective.device).train()
         self.squares = {name: squares.to(collective.device) for name, squares in start.squares.items()}
+        self.tables = IdTables(self.model, self.squares)
         self.share_H = share_H.to(collective.device)
         self.flat = FlatGradient(self.model, extra=len(share_H))
         self.adamw = adamw(self.model, self.training)
@@ -134,7 +135,9 @@ class Fit:
         self.steps = int(state[STEPS])
         # Before the first step the rest is the same on every rank, and not worth a message a tensor.
         for tensor in (state if self.steps else bundle.tensors_of(self.model, self.squares)).values():
-            self.collective.broadcast_(tensor)
+            whole = tensor.contiguous()  # what ids have lies in one buffer, each table in a part of its rows
+            self.collective.broadcast_(whole)
+            tensor.copy_(whole)
         _generator(self.collective.device).set_state(state[RANDOM])
         if found is not None:
             print(f"train: resumed at step {self.steps}/{self.steps_in_all} from checkpoint {found}", file=sys.stderr, flush=True)
@@ -155,39 +158,26 @@ class Fit:
     def step(self, batch: Batch) -> float:
         """One update by the global batch of which `batch` is this rank's part; returns its loss, summed over heads."""
         self.flat.all.zero_()
-        lookup = self.model.lookup(batch.features.ids_BF)
+        lookup = self.tables.lookup(batch.features.ids_BF)
+        ids_of_all = self.collective.gather(lookup.ids_U)  # on its way while the layers are computed
         with torch.autocast(self.collective.device.type, torch.bfloat16, enabled=self.collective.device.type == "cuda"):
             logits_BH = self.model(batch.features, lookup)
         loss_H = head_losses(logits_BH, batch.labels_BH, batch.known_BH, batch.weight_B, self.share_H)
         loss_H.sum().backward()
         self.flat.extra.copy_(loss_H.detach())
-        self.collective.sum_(self.flat.all)
-        ids_U, gradient_UG = self._gathered(lookup)
+        # Each row once, with the sum of all ranks: every rank then makes the same update.
+        ids_U, gradient_UG = summed(self.collective, self.flat.all, lookup.ids_U, ids_of_all(), gradient_of(lookup))
         norm = self.flat.clip_(self.training.gradient_clip)
         self._require_finite(norm + gradient_UG.sum())
         share = pace(self.steps, self.steps_in_all, self.training.warm_up_share)
         for group in self.adamw.param_groups:
             group["lr"] = share * self.training.learning_rate
         self.adamw.step()
-        self._update_tables(ids_U, gradient_UG, share)
+        rates = {"embedding": self.training.embedding_learning_rate, "linear": self.training.linear_learning_rate}
+        self.tables.step_(ids_U, gradient_UG, {name: share * rate for name, rate in rates.items()})
         self.steps += 1
         self.loss_H += self.flat.extra.cpu()
         return float(self.flat.extra.sum())
-
-    def _gathered(self, lookup: Lookup) -> tuple[Tensor, Tensor]:
-        """The gradient of all tables, side by side, of all ranks, each row once: every rank then makes the same update."""
-        leaves = (lookup.embedding, lookup.linear)
-        # Without embedded features no row is touched, and no leaf has a gradient.
-        rows = torch.cat([(leaf.detach() if leaf.grad is None else leaf.grad).flatten(1) for leaf in leaves], 1)
-        ids, rows = self.collective.gather_rows(lookup.ids_U, rows)
-        return (ids, rows) if self.collective.size == 1 else merged(ids, rows)
-
-    def _update_tables(self, ids_U: Tensor, gradient_UG: Tensor, share: float) -> None:
-        tables = self.model.tables
-        rates = {"embedding": self.training.embedding_learning_rate, "linear": self.training.linear_learning_rate}
-        widths = [table.shape[1:].numel() for table in tables.values()]
-        for (name, table), gradient in zip(tables.items(), gradient_UG.split(widths, dim=1), strict=True):
-            adagrad_(table, self.squares[name], ids_U, gradient.view(-1, *table.shape[1:]), share * rates[name])
 
     def _require_finite(self, total: Tensor) -> None:
         # Of sums over all ranks, so all ranks stop at the same step.

@@ -30,8 +30,8 @@ def seen_then_trained(collective: Collective, request: TrainRequest) -> Seen:
     shards = shards_of(collective.rank, collective.size, len(manifest.shards))
     batches = []
     for batch in read_batches(manifest, request.training.batch_size, shards, epoch=0, seed=request.seed):
-        ids, weight = collective.gather_rows(batch.features.ids_BF[:, -1], batch.weight_B[:, None])
-        batches.append(ids[weight[:, 0] > 0].tolist())
+        ids, weight = collective.gather(batch.features.ids_BF[:, -1])(), collective.gather(batch.weight_B)()
+        batches.append(ids[weight > 0].tolist())
     sums = torch.tensor([float(collective.rank), 1.0])
     collective.sum_(sums)
     first = torch.tensor(collective.rank + 7)

@@ -14,7 +14,7 @@ from models.columns import Columns
 from models.engagement import EngagementModel
 from models.representation import Features, Representation
 from tests.models.small_model import BASE, STATISTICS, features, small_model
-from tests.models.snapshots import HEADS, SMALL, TEMPLATE, TOWERS
+from tests.models.snapshots import HEADS, TEMPLATE, TOWERS
 
 
 def shake_residuals(model: EngagementModel, tower: int) -> None:
@@ -57,17 +57,6 @@ def test_a_number_never_seen_in_training_or_constant_there_tells_nothing():
     constant = {"x": {"low": 5.0, "high": 5.0, "mean": 5.0, "std": 0.0}}
     assert represented("squash", [4.0, 1e9], [0, 0], constant) == [0.0, 0.0]
     assert represented("squash", [4.0, 1e9], [0, 0], {}) == [0.0, 0.0]
-
-
-def test_a_lookup_gives_what_the_table_gives_and_takes_the_gradient_of_its_rows_alone():
-    model, rows = small_model(), features()
-    lookup = model.lookup(rows.ids_BF)
-    assert torch.equal(model(rows, lookup), model(rows))
-    model(rows, lookup).sum().backward()
-    assert lookup.ids_U.tolist() == sorted(set(rows.ids_BF.flatten().tolist()))
-    assert lookup.embedding.grad is not None and lookup.linear.grad is not None
-    assert lookup.embedding.grad.shape == (len(lookup.ids_U), SMALL.embedding_width)
-    assert lookup.linear.grad.shape == (len(lookup.ids_U), 1 + len(TOWERS), len(HEADS))
 
 
 def test_before_training_every_tower_is_the_shared_tower_at_its_own_base_rate():
