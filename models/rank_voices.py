@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import secrets
 import socket
@@ -20,7 +21,11 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
+from models.terminal import IN_PLACE, bar
+
 BEAT_SECONDS = 1.0
+#: In a rank's environment: 1 where the starting process has a terminal.
+ON_TERMINAL = "ADTOWER_ON_TERMINAL"
 #: A rank that was silent for so long when another failed is the one to look at.
 SILENT_SECONDS = 4.0
 
@@ -51,6 +56,13 @@ class Lines(io.TextIOBase):
     def line(self, text: str) -> None:
         raise NotImplementedError
 
+    def flush(self) -> None:
+        """A line that is written in place has no end; it goes out as it stands."""
+        begun = self.begun.get(threading.get_ident(), "")
+        if begun.startswith(IN_PLACE):
+            self.begun[threading.get_ident()] = ""
+            self.line(begun)
+
 
 class Voice(Lines):
     """A rank's end. As its stderr: whole lines go to the starting process at once. Where that cannot be reached, to the old stderr."""
@@ -60,6 +72,7 @@ class Voice(Lines):
         self.rank, self.lock, self.old = rank, threading.Lock(), sys.stderr
         self.connection: Connection | None = None
         self.exchanges = 0  # with other ranks, begun
+        self.on_terminal = os.environ.get(ON_TERMINAL) == "1"
         try:
             self.connection = Client(address, authkey=key)
         except (OSError, EOFError, AuthenticationError) as error:
@@ -79,6 +92,10 @@ class Voice(Lines):
             except OSError:  # the starting process is gone, and so will this one be
                 self.connection = None
             return self.connection is not None
+
+    def isatty(self) -> bool:
+        """Whether the starting process's stderr is a terminal."""
+        return self.on_terminal
 
     def line(self, text: str) -> None:
         if not self._send({"line": text}):
@@ -113,11 +130,17 @@ class Heard:
         if "host" in message:
             self.hosts[rank] = message["host"]
         elif "line" in message:
-            print(message["line"], file=sys.stderr, flush=True)
+            self._show(message["line"])
         elif "failure" in message:
             self.failures.append(Failure(**message["failure"]))
         else:
             self.done.add(rank)
+
+    def _show(self, line: str) -> None:
+        if line.startswith(IN_PLACE):
+            bar(line.removeprefix(IN_PLACE))
+        else:
+            print(line, file=sys.stderr, flush=True)
 
     def ended(self, rank: int) -> None:
         """Its process is gone."""
