@@ -62,9 +62,7 @@ class Progress:
             full = BAR_WIDTH * done // self.steps
             terminal.bar(f"train [{'#' * full}{'.' * (BAR_WIDTH - full)}] {100 * done // self.steps}%, {rate}, {left}; {heads}")
         else:
-            clear = terminal.IN_PLACE if self.on_terminal else ""
-            text = f"{clear}train: step {done}/{self.steps}, {rate}, {seconds:.0f} s, {left}; loss and predicted/observed: {heads}"
-            print(text, file=sys.stderr, flush=True)
+            terminal.say(f"train: step {done}/{self.steps}, {rate}, {seconds:.0f} s, {left}; loss and predicted/observed: {heads}")
 
     def _named(self, done: int, seen: Seen) -> dict[str, float]:
         losses = {f"loss/{head}": loss for head, loss in zip(self.heads, seen.loss, strict=True)}

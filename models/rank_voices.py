@@ -21,7 +21,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
-from models.terminal import IN_PLACE, bar
+from models import terminal
 
 BEAT_SECONDS = 1.0
 #: In a rank's environment: 1 where the starting process has a terminal.
@@ -55,13 +55,6 @@ class Lines(io.TextIOBase):
 
     def line(self, text: str) -> None:
         raise NotImplementedError
-
-    def flush(self) -> None:
-        """A line that is written in place has no end; it goes out as it stands."""
-        begun = self.begun.get(threading.get_ident(), "")
-        if begun.startswith(IN_PLACE):
-            self.begun[threading.get_ident()] = ""
-            self.line(begun)
 
 
 class Voice(Lines):
@@ -97,7 +90,15 @@ class Voice(Lines):
         """Whether the starting process's stderr is a terminal."""
         return self.on_terminal
 
+    def flush(self) -> None:
+        """A line written in place has no end; it goes out as it stands."""
+        begun = self.begun.get(threading.get_ident(), "")
+        if begun.startswith(terminal.IN_PLACE):
+            self.begun[threading.get_ident()] = ""
+            self._send({"bar": begun.removeprefix(terminal.IN_PLACE)})
+
     def line(self, text: str) -> None:
+        text = text.removeprefix(terminal.IN_PLACE)  # where that is, the starting process knows
         if not self._send({"line": text}):
             print(text, file=self.old, flush=True)
 
@@ -130,17 +131,13 @@ class Heard:
         if "host" in message:
             self.hosts[rank] = message["host"]
         elif "line" in message:
-            self._show(message["line"])
+            terminal.say(message["line"])
+        elif "bar" in message:
+            terminal.bar(message["bar"])
         elif "failure" in message:
             self.failures.append(Failure(**message["failure"]))
         else:
             self.done.add(rank)
-
-    def _show(self, line: str) -> None:
-        if line.startswith(IN_PLACE):
-            bar(line.removeprefix(IN_PLACE))
-        else:
-            print(line, file=sys.stderr, flush=True)
 
     def ended(self, rank: int) -> None:
         """Its process is gone."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 
 class Scalars:
     """Event files in `directory`; those of an earlier run are kept up to its step `begun`, from where this one goes on."""
 
     def __init__(self, directory: str, begun: int) -> None:
-        self.directory, self.writer = directory, None
+        self.directory = directory
+        self.writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -35,8 +38,9 @@ class Scalars:
             _without(f"{self.directory}: {error}")
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        with suppress(OSError):  # all that was written is on the disk
+            if self.writer is not None:
+                self.writer.close()
 
 
 def _without(reason: str) -> None:

@@ -24,6 +24,11 @@ def bar(text: str) -> None:
     in_place(text)
 
 
+def say(text: str) -> None:
+    """A line that stays, in place of a bar where one stands."""
+    print((IN_PLACE if held() else "") + text, file=sys.stderr, flush=True)
+
+
 def held() -> bool:
     """Whether a bar stands there."""
     return time.monotonic() - _bar_shown_at < HELD_SECONDS

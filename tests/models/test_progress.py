@@ -76,8 +76,8 @@ def test_a_ranks_bar_is_shown_in_place_on_the_terminal_of_the_process_that_start
     assert voice.isatty()
     print("\r\x1b[Ktrain [##..]", end="", file=voice, flush=True)
     assert shown() == "\r\x1b[Ktrain [##..]"
-    print("train: a line", file=voice, flush=True)
-    assert shown() == "train: a line\n"
+    print("\r\x1b[Ktrain: a line", file=voice, flush=True)
+    assert shown() == "\r\x1b[Ktrain: a line\n"
     ears.close()
 
 
