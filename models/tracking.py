@@ -93,4 +93,7 @@ def log(record: Record) -> None:
 
 
 if __name__ == "__main__":
-    log(Record(**json.load(sys.stdin)))
+    try:
+        log(Record(**json.load(sys.stdin)))
+    except Exception as problem:  # whatever it is, its first line is what a person is told
+        sys.exit(f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}")

@@ -48,6 +48,12 @@ def test_a_store_that_cannot_be_reached_is_a_warning_without_its_password(tmp_pa
     assert "secret" not in err
 
 
+def test_a_file_that_is_no_database_is_a_warning_that_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "mlflow.db").write_text("this is no database, " * 100)
+    tell_mlflow(record_in(tmp_path, f"sqlite:///{tmp_path}/mlflow.db"), limit_seconds=120)
+    assert "DatabaseError: (sqlite3.DatabaseError) file is not a database); nothing else depends on it" in capsys.readouterr().err
+
+
 def test_a_server_that_never_answers_is_left_at_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         begun = time.monotonic()
