@@ -237,6 +237,16 @@ class Training(Strict):
         return self
 
 
+class Tracking(Strict):
+    """How a person follows trainings; decides nothing of what is learned, and none of it can fail a night. Needs adtower[tracking]."""
+
+    tensorboard: bool = Field(True, description="write each training's curves as TensorBoard event files, <workdir>/tensorboard/<model>")
+    mlflow_uri: str = Field(
+        "", description="MLflow store that finished trainings are told to, such as sqlite:///var/mlflow.db or https://…; empty: none"
+    )
+    mlflow_seconds: float = Field(60, gt=0, description="a store that takes longer than this for one training is left with a warning")
+
+
 class Calibration(Strict):
     min_positives: int = Field(
         200, ge=1, description="a head x tower cell with fewer positives among its fit rows is the identity, and says so"
@@ -308,6 +318,7 @@ class Conf(Strict):
     template: Template
     model: ModelConf = ModelConf()
     training: Training = Training()
+    tracking: Tracking = Tracking()
     sampling: Sampling = Sampling()
     calibration: Calibration = Calibration()
     gate: Gate = Gate()

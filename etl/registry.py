@@ -33,6 +33,11 @@ def checkpoints_dir(conf: Conf, model: str) -> Path:
     return Path(conf.workdir).resolve() / "checkpoints" / model
 
 
+def tensorboard_dir(conf: Conf, model: str) -> Path:
+    """The curves of a model's training; they stay, so that nights can be laid side by side."""
+    return Path(conf.workdir).resolve() / "tensorboard" / model
+
+
 def calibrator_file(model: str, day: date) -> str:
     """The calibrator fitted by the night of `day`, relative to the working folder."""
     return f"models/{model}/calibrators/{day.isoformat()}.json"

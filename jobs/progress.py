@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
 
+from models import terminal
+
 
 class Progress:
     """Prints to stderr, so that stdout stays for results."""
@@ -44,13 +46,9 @@ class Progress:
     def _tick(self, name: str, stop: threading.Event) -> None:
         begun = time.monotonic()
         while not stop.wait(0.5):
-            print(
-                f"\r\x1b[K[{self._at}/{self._stages}] {name:<15} {time.monotonic() - begun:5.0f} s {self._tasks()}",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            if not terminal.held():  # a training shows a bar of its own
+                terminal.in_place(f"[{self._at}/{self._stages}] {name:<15} {time.monotonic() - begun:5.0f} s {self._tasks()}")
+        terminal.in_place("")
 
     def _tasks(self) -> str:
         stages = [info for info in map(self._tracker.getStageInfo, self._tracker.getActiveStageIds()) if info is not None]

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from conf.schema import Conf
 from etl import schemas
-from etl.registry import checkpoints_dir, model_dir, published_before
+from etl.registry import checkpoints_dir, model_dir, published_before, tensorboard_dir
 from etl.runs import code_hash, fingerprint
 from etl.snapshot import write_snapshot
 from etl.splits import ONE_DAY, first_training_night
 from etl.tables import pin, read_days
 from jobs.common import TRAINING, USAGE, NotYet, Outcome, Run, Stage, StageFailed
 from models.errors import SlotsMissing, TrainingFailed
+from models.tracking import Record, tell_mlflow
 from models.trainer import TrainRequest, TrainResult, train
 
 PACKAGES = ("etl", "models")
@@ -54,7 +55,7 @@ def inputs(run: Run) -> dict[str, str]:
 
 
 def reads(conf: Conf) -> list[object]:
-    # Without ranks and timeouts: a training killed on two ranks goes on as the same model on one.
+    # Without `tracking`, ranks and timeouts: a training killed on two ranks goes on as the same model on one.
     settings = conf.model_dump(mode="json", include={"heads", "template", "model", "sampling", "seed"})
     return [settings, conf.training.deciding, conf.clock.train_days]
 
@@ -67,6 +68,8 @@ def work(run: Run) -> Outcome:
     snapshot = Path(run.conf.workdir).resolve() / "snapshots" / model
     version, rows = write_training_snapshot(run, chosen, snapshot)
     result = fit(run.conf, chosen, model, bundle, snapshot)
+    if run.conf.tracking.mlflow_uri:
+        tell_mlflow(record_of(run.conf, chosen, result), run.conf.tracking.mlflow_seconds)
     for folder in (snapshot, checkpoints_dir(run.conf, model)):
         forget_others(folder)
     counts = made | {
@@ -74,6 +77,7 @@ def work(run: Run) -> Outcome:
         "rows": rows,
         "epochs": result.rows // max(rows, 1),
         "loss": result.loss,
+        "ratio": result.ratio,
         "rows_per_second": round(result.rows_per_second),
         "seconds": round(result.seconds, 1),
         "ranks": result.ranks,
@@ -108,6 +112,7 @@ def fit(conf: Conf, chosen: Plan, model: str, bundle: Path, snapshot: Path) -> T
         seed=conf.seed,
         parent=str(model_dir(conf, chosen.parent)) if chosen.parent else None,
         checkpoints=str(checkpoints_dir(conf, model)),
+        tensorboard=str(tensorboard_dir(conf, model)) if conf.tracking.tensorboard else None,
     )
     try:
         return train(request)
@@ -115,6 +120,33 @@ def fit(conf: Conf, chosen: Plan, model: str, bundle: Path, snapshot: Path) -> T
         raise StageFailed(str(error), USAGE) from error
     except TrainingFailed as error:
         raise StageFailed(str(error), TRAINING) from error
+
+
+def record_of(conf: Conf, chosen: Plan, result: TrainResult) -> Record:
+    """What MLflow is told: all that decided, and what came of it."""
+    parameters: dict[str, object] = {
+        "parent": chosen.parent or "none",
+        "trained_from": chosen.first,
+        "trained_to": chosen.last,
+        "seed": conf.seed,
+        "ranks": result.ranks,
+        "left_out": ", ".join(result.left_out) or "none",
+    }
+    for block, knobs in (("model", conf.model.model_dump(mode="json")), ("training", conf.training.deciding)):
+        parameters |= {f"{block}.{name}": value for name, value in knobs.items()}
+    figures = {f"loss/{head}": loss for head, loss in result.loss.items()} | {
+        f"ratio/{head}": ratio for head, ratio in result.ratio.items()
+    }
+    figures |= {"rows": result.rows, "steps": result.steps, "seconds": result.seconds, "rows_per_second": result.rows_per_second}
+    return Record(
+        conf.tracking.mlflow_uri,
+        experiment=f"adtower-{conf.name}",
+        name=result.model_id,
+        bundle_dir=result.bundle_dir,
+        artifacts=str(Path(conf.workdir).resolve() / "mlflow"),
+        parameters={name: str(value) for name, value in parameters.items()},
+        figures=figures,
+    )
 
 
 def forget_others(kept: Path) -> None:

@@ -29,6 +29,12 @@ def head_losses(logits_BH: Tensor, labels_BH: Tensor, known_BH: Tensor, weight_B
     return (entropy_BH * known_BH * weight_B.unsqueeze(1)).sum(0) * share_H
 
 
+def head_sums(logits_BH: Tensor, labels_BH: Tensor, known_BH: Tensor, weight_B: Tensor) -> Tensor:
+    """float32 [3, H]: positives predicted, positives observed, and rows, all weighted, of the rows that a head's loss counts."""
+    counted_BH = known_BH * weight_B.unsqueeze(1)
+    return torch.stack([(logits_BH.float().sigmoid() * counted_BH).sum(0), (labels_BH * counted_BH).sum(0), counted_BH.sum(0)])
+
+
 def conditional(labels_BH: Tensor, parents: Sequence[int]) -> tuple[Tensor, Tensor]:
     """int labels (1, 0, -1 = masked) [B, H] -> (labels float32, known float32): known is 1 where the head's loss counts the row.
 

@@ -19,7 +19,7 @@ ADAM_EPSILON = 1e-7
 class FlatGradient:
     """The gradients of all dense parameters as views of one buffer [P + X], so that ranks exchange one tensor a step.
 
-    `extra` [X] are sums that take the same way: the losses.
+    `extra` [X] are sums that take the same way: losses and counts.
     """
 
     def __init__(self, model: EngagementModel, extra: int) -> None:

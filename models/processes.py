@@ -25,21 +25,8 @@ from models.rank_watch import LAST_SECONDS, ended_together, loopback, rank_envir
 
 #: What of the environment a rank needs. Horovod's launcher writes it on a command line, where every user of the machine could read the rest.
 NEEDED = (
-    "PATH",
-    "HOME",
-    "USER",
-    "LANG",
-    "LC_",
-    "TMPDIR",
-    "TZ",
-    "LD_LIBRARY_PATH",
-    "PYTHON",
-    "OMP_",
-    "MKL_",
-    "HOROVOD_",
-    "CUDA_",
-    "NCCL_",
-    "GLOO_",
+    *("PATH", "HOME", "USER", "LANG", "LC_", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "PYTHON"),
+    *("ADTOWER_", "OMP_", "MKL_", "HOROVOD_", "CUDA_", "NCCL_", "GLOO_"),
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import secrets
 import socket
@@ -20,7 +21,11 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
+from models import terminal
+
 BEAT_SECONDS = 1.0
+#: In a rank's environment: 1 where the starting process has a terminal.
+ON_TERMINAL = "ADTOWER_ON_TERMINAL"
 #: A rank that was silent for so long when another failed is the one to look at.
 SILENT_SECONDS = 4.0
 
@@ -60,6 +65,7 @@ class Voice(Lines):
         self.rank, self.lock, self.old = rank, threading.Lock(), sys.stderr
         self.connection: Connection | None = None
         self.exchanges = 0  # with other ranks, begun
+        self.on_terminal = os.environ.get(ON_TERMINAL) == "1"
         try:
             self.connection = Client(address, authkey=key)
         except (OSError, EOFError, AuthenticationError) as error:
@@ -80,7 +86,19 @@ class Voice(Lines):
                 self.connection = None
             return self.connection is not None
 
+    def isatty(self) -> bool:
+        """Whether the starting process's stderr is a terminal."""
+        return self.on_terminal
+
+    def flush(self) -> None:
+        """A line written in place has no end; it goes out as it stands."""
+        begun = self.begun.get(threading.get_ident(), "")
+        if begun.startswith(terminal.IN_PLACE):
+            self.begun[threading.get_ident()] = ""
+            self._send({"bar": begun.removeprefix(terminal.IN_PLACE)})
+
     def line(self, text: str) -> None:
+        text = text.removeprefix(terminal.IN_PLACE)  # where that is, the starting process knows
         if not self._send({"line": text}):
             print(text, file=self.old, flush=True)
 
@@ -113,7 +131,9 @@ class Heard:
         if "host" in message:
             self.hosts[rank] = message["host"]
         elif "line" in message:
-            print(message["line"], file=sys.stderr, flush=True)
+            terminal.say(message["line"])
+        elif "bar" in message:
+            terminal.bar(message["bar"])
         elif "failure" in message:
             self.failures.append(Failure(**message["failure"]))
         else:

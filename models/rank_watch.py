@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import psutil
 
 from conf.schema import Training
 from models.errors import TrainingFailed
-from models.rank_voices import SILENT_SECONDS, Failure, Heard
+from models.rank_voices import ON_TERMINAL, SILENT_SECONDS, Failure, Heard
 
 STALL_WARNING_SECONDS = 60
 LAST_SECONDS = 5.0  # of the ranks that are left, once one has failed
@@ -23,6 +24,7 @@ def rank_environment(training: Training, slots: int) -> dict[str, str]:
     threads = max(1, min(slots, os.cpu_count() or 1) // training.ranks)
     root = str(Path(__file__).resolve().parents[1])
     return {
+        ON_TERMINAL: "1" if sys.stderr.isatty() else "0",
         "OMP_NUM_THREADS": str(threads),
         # Threads that wait for each other sleep instead of spinning: on busy cores spinning costs nine tenths of the speed and more.
         "OMP_WAIT_POLICY": "PASSIVE",

@@ -6,6 +6,7 @@ summed. (With dropout the masks are each rank's own.) For the same reason a trai
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,14 +23,14 @@ from models.checkpoints import STEPS, Checkpoints, rows_of
 from models.collectives import Collective, summed
 from models.engagement import EngagementModel
 from models.errors import TrainingFailed
-from models.losses import head_losses, share_of_weight
+from models.losses import head_losses, head_sums, share_of_weight
 from models.manifest import Manifest, read_manifest
 from models.optimizers import FlatGradient, adamw, linear_prior, pace
-from models.progress import Progress
+from models.progress import Progress, Seen
 from models.tables import IdTables, gradient_of
 from models.warm_start import Start, cold, warm
 
-LOSSES = "position.losses"  # float64 [H]: sums over the epoch's batches so far
+SUMS = "position.sums"  # float64 [4, H]: over the epoch's batches so far, see Fit.sums_KH
 RANDOM = "position.random"  # uint8: the generator that dropout draws from
 
 
@@ -38,6 +39,7 @@ class TrainRequest:
     """`snapshot`, `bundle_dir`, `parent`, `checkpoints` are folders; `parent` is the bundle to start from, None for a new model.
 
     `checkpoints` is this training's alone and gone once the bundle is saved; None: none are written, and none is gone on from.
+    `tensorboard` is the folder of its event files; None: none are written.
     """
 
     snapshot: str
@@ -49,11 +51,13 @@ class TrainRequest:
     seed: int
     parent: str | None = None
     checkpoints: str | None = None
+    tensorboard: str | None = None
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """`loss`: log-loss a head over the last epoch, each batch measured before it was learned from; None for a head left out (no loss rows).
+    `ratio`: of the same rows, positives predicted / observed; None too where none was observed.
 
     `carried` and `fresh` name the parts that came from the parent and those that started new; both empty without a parent. `seconds` and
     `rows_per_second` are of this run, from the checkpoint on where there was one; all else is of the whole training.
@@ -62,6 +66,7 @@ class TrainResult:
     model_id: str
     bundle_dir: str
     loss: dict[str, float | None]
+    ratio: dict[str, float | None]
     left_out: list[str]
     rows: int
     steps: int
@@ -92,16 +97,19 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
         fit = Fit(start, share_H, request.training, collective, an_epoch * request.epochs)
         checkpoints = _checkpoints(request, manifest) if collective.rank == 0 else None
         fit.begin(checkpoints)
-        progress = Progress(collective.rank, fit.steps_in_all, manifest.rows * request.epochs, begun=fit.steps)
+        progress = Progress(
+            collective.rank, fit.steps_in_all, manifest.rows * request.epochs, fit.steps, list(manifest.heads), request.tensorboard
+        )
         for epoch in range(fit.steps // an_epoch, request.epochs):
             done = fit.steps - epoch * an_epoch  # of this epoch, above 0 only where a checkpoint was taken in it
             if not done:
                 fit.begin_epoch()
             for batch in read_batches(manifest, request.training.batch_size, shards, epoch, request.seed, skip_steps=done):
-                loss = fit.step(batch.to(collective.device))
-                progress.step(fit.steps, loss)
+                fit.step(batch.to(collective.device))
+                progress.step(fit.steps, fit.seen)
                 if checkpoints is not None and checkpoints.due():
                     checkpoints.save(fit.state(), epoch)
+    progress.close()
     result = _result(request, manifest, fit, left_out, progress, collective.size)
     if collective.rank == 0:
         _save(request, manifest, fit, result)
@@ -114,7 +122,8 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
 class Fit:
     """A model being fitted on one rank; every rank holds the same weights after every step.
 
-    Shapes: B local rows, H heads, U rows of the table in the local batch, E embedding width.
+    Shapes: B local rows, H heads, U rows of the table in the local batch, E embedding width. `sums_KH`: the epoch's losses, positives
+    predicted, positives observed and rows so far, of all ranks.
     """
 
     def __init__(self, start: Start, share_H: Tensor, training: Training, collective: Collective, steps: int) -> None:
@@ -123,9 +132,10 @@ class Fit:
         self.squares = {name: squares.to(collective.device) for name, squares in start.squares.items()}
         self.tables = IdTables(self.model, self.squares)
         self.share_H = share_H.to(collective.device)
-        self.flat = FlatGradient(self.model, extra=len(share_H))
+        self.flat = FlatGradient(self.model, extra=4 * len(share_H))
+        self.batch_KH = self.flat.extra.view(4, -1)
         self.adamw = adamw(self.model, self.training)
-        self.steps, self.steps_in_all, self.loss_H = 0, steps, torch.zeros(len(share_H), dtype=torch.float64)
+        self.steps, self.steps_in_all, self.sums_KH = 0, steps, torch.zeros(4, len(share_H), dtype=torch.float64)
 
     def begin(self, checkpoints: Checkpoints | None) -> None:
         """Every rank takes over rank 0's state: that of the newest good checkpoint, without one the start's."""
@@ -149,14 +159,20 @@ class Fit:
             for name, parameter in self.model.named_parameters()
             for key, tensor in self.adamw.state.get(parameter, {}).items()
         }
-        position = {STEPS: torch.tensor(self.steps), LOSSES: self.loss_H, RANDOM: _generator(self.collective.device).get_state()}
+        position = {STEPS: torch.tensor(self.steps), SUMS: self.sums_KH, RANDOM: _generator(self.collective.device).get_state()}
         return bundle.tensors_of(self.model, self.squares) | moments | position
 
     def begin_epoch(self) -> None:
-        self.loss_H.zero_()
+        self.sums_KH.zero_()
 
-    def step(self, batch: Batch) -> float:
-        """One update by the global batch of which `batch` is this rank's part; returns its loss, summed over heads."""
+    def seen(self) -> Seen:
+        loss_H, predicted_H, observed_H, rows_H = self.sums_KH
+        # A head's losses are shares of its weight (models/losses.py); those of one left out are 0 of 0.
+        mean_H, ratio_H = loss_H / (self.share_H.cpu() * rows_H), predicted_H / observed_H
+        return Seen(mean_H.tolist(), ratio_H.tolist(), pace(max(self.steps - 1, 0), self.steps_in_all, self.training.warm_up_share))
+
+    def step(self, batch: Batch) -> None:
+        """One update by the global batch of which `batch` is this rank's part."""
         self.flat.all.zero_()
         lookup = self.tables.lookup(batch.features.ids_BF)
         ids_of_all = self.collective.gather(lookup.ids_U)  # on its way while the layers are computed
@@ -164,7 +180,8 @@ class Fit:
             logits_BH = self.model(batch.features, lookup)
         loss_H = head_losses(logits_BH, batch.labels_BH, batch.known_BH, batch.weight_B, self.share_H)
         loss_H.sum().backward()
-        self.flat.extra.copy_(loss_H.detach())
+        self.batch_KH[0] = loss_H.detach()
+        self.batch_KH[1:] = head_sums(logits_BH.detach(), batch.labels_BH, batch.known_BH, batch.weight_B)
         # Each row once, with the sum of all ranks: every rank then makes the same update.
         ids_U, gradient_UG = summed(self.collective, self.flat.all, lookup.ids_U, ids_of_all(), gradient_of(lookup))
         norm = self.flat.clip_(self.training.gradient_clip)
@@ -176,14 +193,13 @@ class Fit:
         rates = {"embedding": self.training.embedding_learning_rate, "linear": self.training.linear_learning_rate}
         self.tables.step_(ids_U, gradient_UG, {name: share * rate for name, rate in rates.items()})
         self.steps += 1
-        self.loss_H += self.flat.extra.cpu()
-        return float(self.flat.extra.sum())
+        self.sums_KH += self.batch_KH.cpu()
 
     def _require_finite(self, total: Tensor) -> None:
         # Of sums over all ranks, so all ranks stop at the same step.
-        if not torch.isfinite(total + self.flat.extra.sum()):
+        if not torch.isfinite(total + self.batch_KH[0].sum()):
             raise TrainingFailed(
-                f"loss or gradient is not finite at step {self.steps + 1} (losses by head: {self.flat.extra.tolist()}); "
+                f"loss or gradient is not finite at step {self.steps + 1} (losses by head: {self.batch_KH[0].tolist()}); "
                 f"lower training.learning_rate, embedding_learning_rate and linear_learning_rate, or look for wild values where transform is none"
             )
 
@@ -223,11 +239,13 @@ def _require_something_to_learn(manifest: Manifest, left_out: Sequence[str], ran
 
 def _result(request: TrainRequest, manifest: Manifest, fit: Fit, left_out: list[str], progress: Progress, ranks: int) -> TrainResult:
     # Summed over an epoch, the batches' losses are the mean loss x rows / batch size.
-    mean_H = (fit.loss_H * request.training.batch_size / manifest.rows).tolist()
+    mean_H = (fit.sums_KH[0] * request.training.batch_size / manifest.rows).tolist()
+    ratio_H = fit.seen().ratio
     return TrainResult(
         model_id=request.model_id,
         bundle_dir=str(request.bundle_dir),
         loss={head: None if head in left_out else mean for head, mean in zip(manifest.heads, mean_H, strict=True)},
+        ratio={head: ratio if math.isfinite(ratio) else None for head, ratio in zip(manifest.heads, ratio_H, strict=True)},
         left_out=left_out,
         rows=manifest.rows * request.epochs,
         steps=fit.steps,

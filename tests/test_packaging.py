@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "torch": ("models/",),
     "horovod": ("models/distributed.py",),
     "petastorm": ("models/batches.py",),
+    "mlflow": ("models/tracking.py",),
     "pyspark": ("etl/", "validation/", "jobs/"),
     "delta": ("etl/",),
     "great_expectations": ("validation/",),

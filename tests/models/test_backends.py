@@ -56,6 +56,7 @@ def test_one_rank_and_two_see_the_same_batches_and_end_with_the_same_weights(
     rows = [row for batch in two.batches for row in batch]
     assert len(rows) == len(set(rows)) == ROWS
     assert two.trained.loss == pytest.approx(one.trained.loss, abs=1e-5)
+    assert two.trained.ratio == pytest.approx(one.trained.ratio, abs=1e-5)
     for name, tensor in weights.items():
         assert (weights_of_two[name] - tensor).abs().max() <= 1e-5, name
     out, err = capfd.readouterr()

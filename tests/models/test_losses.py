@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from models.losses import conditional, head_losses, share_of_weight
+from models.losses import conditional, head_losses, head_sums, share_of_weight
 
 
 def test_a_loss_by_hand():
@@ -21,6 +21,16 @@ def test_a_loss_by_hand():
     share = torch.tensor([0.5, 1.0])
     expected = [(log(2) + 2 * log(4)) * 0.5, log(4 / 3)]
     assert head_losses(logits, labels, known, weight, share).tolist() == pytest.approx(expected)
+
+
+def test_predicted_and_observed_positives_by_hand():
+    # The rows of the test above: the third weighs nothing, and the second head does not know the second.
+    logits = torch.tensor([[0.0, log(3)], [log(3), 0.0], [0.0, 0.0]])
+    labels = torch.tensor([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+    known = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    predicted, observed, rows = head_sums(logits, labels, known, torch.tensor([1.0, 2.0, 0.0])).tolist()
+    assert predicted == pytest.approx([1 / 2 + 2 * 3 / 4, 3 / 4])
+    assert (observed, rows) == ([1, 1], [3, 1])
 
 
 def test_over_all_rows_the_loss_is_the_weighted_log_loss():

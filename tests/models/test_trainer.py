@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_one_epoch_learns_a_planted_signal(trained: TrainResult):
     assert trained.loss["click"] < 0.6
 
 
-def test_the_reported_loss_is_the_mean_over_rows_that_the_head_counts(snapshot: Path, tmp_path: Path):
+def test_the_reported_loss_and_ratio_are_over_rows_that_the_head_counts(snapshot: Path, tmp_path: Path):
     # With steps of no size, every batch is measured by the model that training starts from.
     still = TRAINING.model_copy(update={"learning_rate": 1e-30, "embedding_learning_rate": 1e-30, "linear_learning_rate": 1e-30})
     result = train(request_of(snapshot, tmp_path / "still", training=still))
@@ -60,6 +61,7 @@ def test_the_reported_loss_is_the_mean_over_rows_that_the_head_counts(snapshot: 
         rows = known_rows(EXAMPLES, HEADS, head)
         z, label = log_odds[rows, h], EXAMPLES[f"label_{head}"][rows]
         assert result.loss[head] == pytest.approx((np.logaddexp(0, z) - z * label).mean(), rel=1e-4)
+        assert result.ratio[head] == pytest.approx((1 / (1 + np.exp(-z))).sum() / label.sum(), rel=1e-4)
 
 
 def test_training_counts_its_rows_and_steps(trained: TrainResult):
@@ -112,6 +114,7 @@ def test_a_head_without_a_label_is_left_out_with_a_warning(tmp_path: Path, capsy
     result = train(request_of(write_snapshot(tmp_path / "snapshot", columns), tmp_path / "model"))
     assert result.left_out == ["save"]
     assert result.loss["save"] is None
+    assert result.ratio["save"] is None
     assert result.loss["click"] is not None
     assert "no labelled row for save; left out" in capsys.readouterr().err
     assert np.isfinite(Predictor(result.bundle_dir).log_odds(columns)).all()
@@ -150,7 +153,8 @@ def test_progress_goes_to_stderr_and_stdout_stays_empty(snapshot: Path, tmp_path
     train(request_of(snapshot, tmp_path / "model"))
     out, err = capfd.readouterr()
     assert out == ""
-    assert "train: step 94/94, loss " in err
+    last = next(line for line in err.splitlines() if line.startswith("train: step 94/94, "))
+    assert re.search(r"[\d,]+ rows/s, \d+ s, 0 s left; loss and predicted/observed: click \d\.\d{4} x\d\.\d\d, good_click \d\.", last)
 
 
 def test_a_template_may_have_numbers_alone_or_ids_alone(tmp_path: Path):
