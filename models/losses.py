@@ -29,6 +29,11 @@ def head_losses(logits_BH: Tensor, labels_BH: Tensor, known_BH: Tensor, weight_B
     return (entropy_BH * known_BH * weight_B.unsqueeze(1)).sum(0) * share_H
 
 
+def counted(known_BH: Tensor, weight_B: Tensor, share_H: Tensor) -> Tensor:
+    """float32 [H]: the rows of `head_losses`, without their cross-entropy; 1 on the average batch."""
+    return (known_BH * weight_B.unsqueeze(1)).sum(0) * share_H
+
+
 def conditional(labels_BH: Tensor, parents: Sequence[int]) -> tuple[Tensor, Tensor]:
     """int labels (1, 0, -1 = masked) [B, H] -> (labels float32, known float32): known is 1 where the head's loss counts the row.
 
