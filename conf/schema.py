@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from conf.history import History, history_column
 from conf.strict import Name, Strict
@@ -187,7 +187,21 @@ class ModelConf(Strict):
         description="a shared tower and a residual of each source's own, or towers whose layers share nothing (worse on small sources)",
     )
     tower_widths: tuple[int, ...] = Field((64, 32), min_length=1, description="each tower (shared and residual), units a layer")
+    private_layers: dict[Name, Annotated[tuple[PositiveInt, ...], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="head -> units a layer of fully connected layers of its own, on what its tower gives: for heads that the others say little "
+        "about; the other heads share all layers",
+    )
+    serving: Literal["off", "additive"] = Field(
+        "off",
+        description="features of family serving: left out, or learned as a term beside the network, which stands at its mean in every score",
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="helps on small data only")
+
+    @field_validator("serving", mode="before")
+    @classmethod
+    def _a_bare_off(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML reads it as false
 
 
 class Training(Strict):
@@ -216,6 +230,15 @@ class Training(Strict):
         1e-2, ge=0, description="AdamW decay of the towers' residual layers: what shrinks a tower to the shared one"
     )
     gradient_clip: float = Field(1.0, gt=0, description="largest global norm of the dense gradient")
+    head_weighting: Literal["constant", "uncertainty"] = Field(
+        "constant", description="every head's mean loss counts once, or by what is learned of its noise: see models/head_weighting.py"
+    )
+    unknown_user_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="of the training rows, those that lose all features of their user, other ones each epoch: see models/unknown_user.py",
+    )
     start_timeout_seconds: int = Field(120, ge=5)
     stall_shutdown_seconds: int = Field(300, ge=61, description="a rank silent this long ends the job; above Horovod's 60 s warning")
     checkpoint_seconds: float = Field(
@@ -336,6 +359,11 @@ class Conf(Strict):
                 raise ValueError(f"head {name} stands before its parent {head.parent}; list the parent first")
         for feature in self.template.of_family("history"):
             history_column(feature.column, self.history.keys, self.heads)
+        strangers = sorted(set(self.model.private_layers) - set(self.heads))
+        if strangers:
+            raise ValueError(f"model.private_layers names {', '.join(strangers)}, which is no head; heads: {', '.join(self.heads)}")
+        if self.model.serving == "additive" and not self.template.of_family("serving"):
+            raise ValueError("model.serving is additive and no feature is of family serving; add one to the template, or set it to off")
         feeds = sorted({source.source for source in self.sources.values()})
         unknown = sorted(set(self.sampling.keep_negatives) - set(feeds))
         if unknown:

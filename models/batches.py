@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from models.errors import SnapshotUnreadable
 from models.losses import conditional
 from models.manifest import Manifest, Shard
 from models.representation import Features
+from models.unknown_user import UnknownUser
 
 AHEAD = 4  # batches prepared while one is trained on
 
@@ -38,28 +39,33 @@ class Batch:
     labels_BH: Tensor  # float32, 1 or 0; 0 where not known
     known_BH: Tensor  # float32, 1 where the head's loss counts the row
     weight_B: Tensor  # float32
+    served: Features | None = None  # features of family serving, for a model that has a term of them
 
     def to(self, device: torch.device) -> Batch:
         moved = (tensor.to(device, non_blocking=True) for tensor in (self.labels_BH, self.known_BH, self.weight_B))
-        return Batch(self.features.to(device), *moved)
+        return Batch(self.features.to(device), *moved, served=None if self.served is None else self.served.to(device))
 
 
 class Rows(NamedTuple):
-    """Some rows of one shard."""
+    """Some rows of one shard, in each of the layouts that are read."""
 
-    arrays: Arrays
+    layouts: tuple[Arrays, ...]  # of the features, and of those of family serving where the model reads them
     labels: np.ndarray  # int8 [N, H]: 1, 0, -1 = masked
     weight: np.ndarray  # float32 [N]
 
     def taken(self, index: np.ndarray | slice) -> Rows:
-        return Rows(Arrays(*(array[index] for array in self.arrays)), self.labels[index], self.weight[index])
+        layouts = tuple(Arrays(*(array[index] for array in arrays)) for arrays in self.layouts)
+        return Rows(layouts, self.labels[index], self.weight[index])
 
     @staticmethod
     def joined(parts: list[Rows]) -> Rows:
         if len(parts) == 1:
             return parts[0]
-        arrays = Arrays(*(np.concatenate(pieces) for pieces in zip(*(part.arrays for part in parts), strict=True)))
-        return Rows(arrays, np.concatenate([part.labels for part in parts]), np.concatenate([part.weight for part in parts]))
+        layouts = tuple(
+            Arrays(*(np.concatenate(pieces) for pieces in zip(*same, strict=True)))
+            for same in zip(*(part.layouts for part in parts), strict=True)
+        )
+        return Rows(layouts, np.concatenate([part.labels for part in parts]), np.concatenate([part.weight for part in parts]))
 
 
 def shards_of(rank: int, ranks: int, virtual_shards: int) -> range:
@@ -86,29 +92,57 @@ def rows_a_shard(manifest: Manifest, batch_size: int) -> int:
     return each
 
 
-def read_batches(manifest: Manifest, batch_size: int, shards: range, epoch: int, seed: int, skip_steps: int = 0) -> Iterator[Batch]:
+def read_batches(
+    manifest: Manifest,
+    batch_size: int,
+    shards: range,
+    epoch: int,
+    seed: int,
+    skip_steps: int = 0,
+    serving: bool = False,
+    unknown_user_share: float = 0.0,
+) -> Iterator[Batch]:
     """The local part of every global batch of one epoch, from step `skip_steps` on, prepared in a background thread.
 
+    `serving`: with `Batch.served`. `unknown_user_share`: of the rows, those without their user (models/unknown_user.py).
     Raises SnapshotUnreadable where a shard gives more or fewer rows than the manifest says: Petastorm can end early without an error.
     """
-    columns, parents = Columns(manifest.template, len(manifest.towers)), manifest.parents
-    count, steps = rows_a_shard(manifest, batch_size), steps_an_epoch(manifest, batch_size)
-    slices = [_slices(manifest, columns, shard, count, steps, np.random.default_rng((seed, epoch, shard))) for shard in shards]
-    steps_of_rows = islice(zip(*slices, strict=True), skip_steps, None)
-    return _ahead(_batch(Rows.joined(list(parts)), parents) for parts in steps_of_rows)
+    layouts = [Columns(manifest.template, len(manifest.towers), serving=which) for which in ((False, True) if serving else (False,))]
+    count, steps, heads = rows_a_shard(manifest, batch_size), steps_an_epoch(manifest, batch_size), list(manifest.heads)
+    names = {name for columns in layouts for name in columns.names} | {f"label_{head}" for head in heads} | {"weight"}
+    padding = _padding(layouts, len(heads), count)
+
+    def slices(number: int) -> Iterator[Rows]:
+        shard, order = manifest.shards[number], np.random.default_rng((seed, epoch, number))
+        unknown_user = UnknownUser(manifest.template, heads, unknown_user_share, seed, epoch, number)
+        groups = (_rows(unknown_user(found), layouts, heads) for found in _row_groups(shard, sorted(names)))
+        return _slices(shard, groups, padding, count, steps, order)
+
+    steps_of_rows = islice(zip(*map(slices, shards), strict=True), skip_steps, None)
+    return _ahead(_batch(Rows.joined(list(parts)), manifest.parents) for parts in steps_of_rows)
+
+
+def read_served(manifest: Manifest, shards: range) -> Iterator[tuple[Arrays, np.ndarray]]:
+    """(features of family serving, weight [N]) of every row of these shards, a row group at a time."""
+    columns = Columns(manifest.template, len(manifest.towers), serving=True)
+    for shard in (manifest.shards[number] for number in shards):
+        seen = 0
+        for found in _row_groups(shard, [*columns.names, "weight"]):
+            seen += len(found["weight"])
+            yield columns.arrays(found), found["weight"].astype(np.float32)
+        _require_all_rows(shard, seen)
 
 
 def _batch(rows: Rows, parents: list[int]) -> Batch:
     labels_BH, known_BH = conditional(torch.from_numpy(rows.labels), parents)
-    return Batch(Features.of(rows.arrays), labels_BH, known_BH, torch.from_numpy(rows.weight))
+    features, *served = (Features.of(arrays) for arrays in rows.layouts)
+    return Batch(features, labels_BH, known_BH, torch.from_numpy(rows.weight), *served)
 
 
-def _slices(manifest: Manifest, columns: Columns, number: int, count: int, steps: int, order: np.random.Generator) -> Iterator[Rows]:
+def _slices(shard: Shard, groups: Iterator[Rows], padding: Rows, count: int, steps: int, order: np.random.Generator) -> Iterator[Rows]:
     """`steps` times `count` rows of one shard, padded with rows of weight 0 once the shard is used up."""
-    shard, seen = manifest.shards[number], 0
-    padding = _padding(columns, len(manifest.heads), count)
+    seen = 0
     held: list[Rows] = []
-    groups = _row_groups(shard, columns, list(manifest.heads)) if shard.path else iter(())
     for _ in range(steps):
         while sum(len(rows.weight) for rows in held) < count and (group := next(groups, None)):
             seen += len(group.weight)
@@ -129,15 +163,23 @@ def _require_all_rows(shard: Shard, seen: int) -> None:
         )
 
 
-def _padding(columns: Columns, heads: int, rows: int) -> Rows:
-    zeros = {name: np.zeros(rows, np.int32) for name in columns.names} | {"tower": np.full(rows, -1, np.int32)}
-    return Rows(columns.arrays(zeros), np.full((rows, heads), -1, np.int8), np.zeros(rows, np.float32))
+def _padding(layouts: Sequence[Columns], heads: int, rows: int) -> Rows:
+    zeros = {name: np.zeros(rows, np.int32) for columns in layouts for name in columns.names} | {"tower": np.full(rows, -1, np.int32)}
+    padding = tuple(columns.arrays(zeros) for columns in layouts)
+    return Rows(padding, np.full((rows, heads), -1, np.int8), np.zeros(rows, np.float32))
 
 
-def _row_groups(shard: Shard, columns: Columns, heads: list[str]) -> Iterator[Rows]:
-    """The row groups of one file. The dummy pool: Petastorm 0.13.1's thread pool loses rows (see the row count above)."""
+def _rows(found: Mapping[str, np.ndarray], layouts: Sequence[Columns], heads: Sequence[str]) -> Rows:
+    labels = np.stack([found[f"label_{head}"].astype(np.int8) for head in heads], axis=1)
+    return Rows(tuple(columns.arrays(found) for columns in layouts), labels, found["weight"].astype(np.float32))
+
+
+def _row_groups(shard: Shard, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    """The columns `names` of one file, a row group at a time. The dummy pool: Petastorm 0.13.1's thread pool loses rows (see the row count
+    above)."""
+    if shard.path is None:
+        return
     _silence_petastorm()
-    names = [*columns.names, *(f"label_{head}" for head in heads), "weight"]
     reader = make_batch_reader(
         [f"file://{shard.path}"],
         schema_fields=[f"^{name}$" for name in names],
@@ -153,8 +195,7 @@ def _row_groups(shard: Shard, columns: Columns, heads: list[str]) -> Iterator[Ro
                 raise SnapshotUnreadable(
                     f"{shard.path} lacks {', '.join(absent)}; build the snapshot again with the template in its manifest"
                 )
-            labels = np.stack([found[f"label_{head}"].astype(np.int8) for head in heads], axis=1)
-            yield Rows(columns.arrays(found), labels, found["weight"].astype(np.float32))
+            yield found
     finally:
         # Not `with reader`: its __exit__ prints to stdout.
         reader.stop()

@@ -1,7 +1,7 @@
 """Encoded columns -> arrays in the model's order; the one place that batches, predictor and model share the layout of.
 
 Encoded columns are what etl/encoding.py writes: `c` and `c__missing` (continuous), `c` (hashed, one_hot: an id), `c__0`.. and `c__missing`
-(dense), `tower`. Features of family serving are left out: they are known only once an ad is served.
+(dense), `tower`. Features of family serving are left out, since they are known only once an ad is served; they have a layout of their own.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ class Arrays(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """The layout of a template for a model with that many towers."""
+    """The layout of a template for a model with that many towers. `serving`: that of its features of family serving alone."""
 
     template: Template
     towers: int
+    serving: bool = False
 
     def _of(self, *types: FeatureType) -> tuple[Feature, ...]:
-        return tuple(feature for feature in self.template.of_type(*types) if feature.family != "serving")
+        return tuple(feature for feature in self.template.of_type(*types) if (feature.family == "serving") == self.serving)
 
     @cached_property
     def continuous(self) -> tuple[Feature, ...]:

@@ -1,4 +1,4 @@
-"""The whole model: representation -> bottom -> towers -> heads, with a linear path beside them. Only this file assembles.
+"""The whole model: representation -> bottom -> towers -> heads, with shallow paths beside them. Only this file assembles.
 
 Shapes: B rows, H heads, T towers.
 """
@@ -17,7 +17,8 @@ from models.experts import MixtureOfExperts, ProgressiveExtraction, SharedBottom
 from models.linear import LinearPath
 from models.manifest import parents_of
 from models.representation import Features, Lookup, Representation
-from models.towers import Heads, PerTower, Towers
+from models.serving import ServingTerm
+from models.towers import Heads, PerTower, PrivateLayers, Towers
 
 
 class EngagementModel(nn.Module):
@@ -25,7 +26,8 @@ class EngagementModel(nn.Module):
 
     Shared bottom with a tower a source, as in "How we use AutoML, Multi-task learning and Multi-tower models for Pinterest Ads"
     (Pinterest Engineering, 2020); towers are zero-started residuals on a shared tower (models/towers.py).
-    `base_TH` float32 [T + 1, H]: log-odds that learning starts at. forward -> float32 [B, H].
+    `base_TH` float32 [T + 1, H]: log-odds that learning starts at. forward -> float32 [B, H], without `served` those at the mean of what is
+    known only once an ad is served (models/serving.py).
     """
 
     def __init__(
@@ -45,14 +47,21 @@ class EngagementModel(nn.Module):
         self.towers = Towers(self.bottom.width, len(towers), conf)
         self.heads = Heads(self.towers.width, len(heads), len(towers), base_TH)
         self.linear = LinearPath(self.representation.numbers_width, self.columns.offsets[-1], len(heads), len(towers))
+        widths = {number: conf.private_layers[head] for number, head in enumerate(heads) if head in conf.private_layers}
+        self.private = PrivateLayers(self.towers.width, len(heads), len(towers), widths, conf.dropout) if widths else None
+        self.serving = ServingTerm(template, len(heads), len(towers), statistics) if conf.serving == "additive" else None
 
-    def forward(self, features: Features, lookup: Lookup | None = None) -> Tensor:
+    def forward(self, features: Features, lookup: Lookup | None = None, served: Features | None = None) -> Tensor:
         """With a lookup the gradient reaches its rows."""
         numbers, embedded = self.representation(features, lookup)
-        hidden = self.bottom(torch.cat([numbers, embedded], 1))
-        deep = self.heads(self.towers(hidden, features.tower_B), features.tower_B)
+        hidden = self.towers(self.bottom(torch.cat([numbers, embedded], 1)), features.tower_B)
         ids, weights = (features.ids_BF, self.linear.table) if lookup is None else (lookup.position_BF, lookup.linear)
-        return deep + self.linear(numbers, ids, features.tower_B, weights)
+        log_odds_BH = self.heads(hidden, features.tower_B) + self.linear(numbers, ids, features.tower_B, weights)
+        if self.private is not None:
+            log_odds_BH = log_odds_BH + self.private(hidden, features.tower_B)
+        if self.serving is not None and served is not None:
+            log_odds_BH = log_odds_BH + self.serving(served)
+        return log_odds_BH
 
     @property
     def tables(self) -> dict[str, Tensor]:
@@ -61,7 +70,7 @@ class EngagementModel(nn.Module):
 
     def residual_modules(self) -> list[PerTower]:
         """What a tower has of its own."""
-        return [self.towers.residual, self.heads.residual, self.linear.residual]
+        return [module for module in self.modules() if isinstance(module, PerTower)]
 
 
 def bottom_of(conf: ModelConf, width: int, heads: int) -> SharedBottom | MixtureOfExperts | ProgressiveExtraction:

@@ -114,3 +114,41 @@ def ece_equal_mass(bins: Bins, groups: int) -> float | None:
 def expected_auc(score: np.ndarray, true_probability: np.ndarray) -> float | None:
     """The AUC to expect of `score` [N]: each row counts `true_probability` [N] as positive and the rest as negative."""
     return auc(Bins.of(score, np.ones(len(score)), true_probability))
+
+
+class GroupedAuc(NamedTuple):
+    """Sums over groups, such as users, that hold both classes; those of other groups add up field by field."""
+
+    numerator: float  # AUC of a group x its weight, summed
+    weight: float  # of the groups' rows
+    groups: int
+    one_class: int  # groups that are left out, since no pair tells anything of their order
+
+    @property
+    def value(self) -> float | None:
+        return self.numerator / self.weight if self.weight else None
+
+    def merged(self, other: GroupedAuc) -> GroupedAuc:
+        """Of both; no group may have rows in both."""
+        return GroupedAuc(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+def grouped_auc(group: np.ndarray, score: np.ndarray, label: np.ndarray, weight: np.ndarray) -> GroupedAuc:
+    """GAUC: the mean of each user's own AUC by impressions (Zhu et al., Optimized Cost per Click in Taobao Display Advertising, KDD 2017).
+
+    What an AUC over all rows owes to telling busy users from idle ones, no auction gains by. `group` [N] whole numbers or strings; any
+    `score` [N] that orders, ties count half; `label` [N] 0 or 1; `weight` [N], rows that a row stands for.
+    """
+    if not len(group):
+        return GroupedAuc(0.0, 0.0, 0, 0)
+    group, scores = (np.unique(values, return_inverse=True)[1] for values in (group, score))
+    steps = int(scores.max()) + 1
+    level, of_row = np.unique(group * steps + scores, return_inverse=True)  # the same group and score: ties
+    group_of = level // steps
+    positives, negatives = np.bincount(of_row, weight * label), np.bincount(of_row, weight * (1 - label))
+    positives_G, negatives_G = np.bincount(group_of, positives), np.bincount(group_of, negatives)
+    below = np.cumsum(negatives) - negatives - (np.cumsum(negatives_G) - negatives_G)[group_of]
+    pairs_G, won_G = positives_G * negatives_G, np.bincount(group_of, positives * (below + negatives / 2))
+    both, weight_G = pairs_G > 0, positives_G + negatives_G
+    numerator = (won_G[both] / pairs_G[both] * weight_G[both]).sum()
+    return GroupedAuc(float(numerator), float(weight_G[both].sum()), int(both.sum()), int((~both).sum()))

@@ -6,7 +6,7 @@ A row runs through its own tower's residual alone. Shapes: B rows, I input width
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,41 @@ class Heads(nn.Module):
     def forward(self, hidden_BKI: Tensor, tower_B: Tensor) -> Tensor:
         # -1 is the last row of base_TH, as of any Python sequence.
         return self.shared(hidden_BKI) + self.residual(hidden_BKI, tower_B, self.heads) + self.base_TH[tower_B]
+
+
+class PrivateLayers(nn.Module):
+    """Log-odds that some heads add to their read-out by fully connected layers of their own: `widths` is head number -> units a layer.
+
+    The layers are of all towers, their read-out is shared plus one of each tower's own. All read-outs start at zero, so a head departs
+    from what it shares with the others only as far as its own data pay, and one that is given private layers later starts as it was.
+    forward: as of Heads -> float32 [B, H], 0 where a head has none.
+    """
+
+    def __init__(self, width: int, heads: int, towers: int, widths: Mapping[int, Sequence[int]], dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.of_head = nn.ModuleDict({str(head): PrivateHead(width, towers, own, dropout) for head, own in widths.items()})
+
+    def forward(self, hidden_BKI: Tensor, tower_B: Tensor) -> Tensor:
+        added_HB = [hidden_BKI.new_zeros(len(hidden_BKI))] * self.heads
+        for head, own in self.of_head.items():
+            input = 0 if hidden_BKI.shape[1] == 1 else int(head)
+            added_HB[int(head)] = own(hidden_BKI[:, input].contiguous(), tower_B)  # contiguous as in PerHead
+        return torch.stack(added_HB, 1)
+
+
+class PrivateHead(nn.Module):
+    """What one head has of its own. forward: float32 [B, I], int64 [B] -> float32 [B]."""
+
+    def __init__(self, width: int, towers: int, widths: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers(width, widths, dropout))
+        self.shared = zero_linear(widths[-1], 1)
+        self.residual = PerTower(towers, lambda: zero_linear(widths[-1], 1))
+
+    def forward(self, hidden_BI: Tensor, tower_B: Tensor) -> Tensor:
+        own_BW = self.layers(hidden_BI)
+        return (self.shared(own_BW) + self.residual(own_BW, tower_B, 1)).squeeze(1)
 
 
 class ReadOut(Linear):

@@ -8,73 +8,31 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from conf.schema import ModelConf, Training
+from conf.schema import Training
 from models import bundle
 from models.backends import launch
-from models.batches import Batch, read_batches, shards_of, steps_an_epoch
+from models.batches import Batch, read_batches, read_served, shards_of, steps_an_epoch
 from models.checkpoints import STEPS, Checkpoints, rows_of
 from models.collectives import Collective, summed
 from models.engagement import EngagementModel
 from models.errors import TrainingFailed
+from models.head_weighting import HeadWeighting
 from models.losses import head_losses, head_sums, share_of_weight
 from models.manifest import Manifest, read_manifest
 from models.optimizers import FlatGradient, adamw, linear_prior, pace
 from models.progress import Progress, Seen
+from models.requests import TrainRequest, TrainResult, bundle_meta
 from models.tables import IdTables, gradient_of
 from models.warm_start import Start, cold, warm
 
 SUMS = "position.sums"  # float64 [4, H]: over the epoch's batches so far, see Fit.sums_KH
 RANDOM = "position.random"  # uint8: the generator that dropout draws from
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """`snapshot`, `bundle_dir`, `parent`, `checkpoints` are folders; `parent` is the bundle to start from, None for a new model.
-
-    `checkpoints` is this training's alone and gone once the bundle is saved; None: none are written, and none is gone on from.
-    `tensorboard` is the folder of its event files; None: none are written.
-    """
-
-    snapshot: str
-    bundle_dir: str
-    model_id: str
-    model: ModelConf
-    training: Training
-    epochs: int
-    seed: int
-    parent: str | None = None
-    checkpoints: str | None = None
-    tensorboard: str | None = None
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """`loss`: log-loss a head over the last epoch, each batch measured before it was learned from; None for a head left out (no loss rows).
-    `ratio`: of the same rows, positives predicted / observed; None too where none was observed.
-
-    `carried` and `fresh` name the parts that came from the parent and those that started new; both empty without a parent. `seconds` and
-    `rows_per_second` are of this run, from the checkpoint on where there was one; all else is of the whole training.
-    """
-
-    model_id: str
-    bundle_dir: str
-    loss: dict[str, float | None]
-    ratio: dict[str, float | None]
-    left_out: list[str]
-    rows: int
-    steps: int
-    seconds: float
-    rows_per_second: float
-    ranks: int
-    carried: list[str]
-    fresh: list[str]
+LOG_VARIANCE = "head_weighting.log_variance"  # float32 [H]
 
 
 def train(request: TrainRequest) -> TrainResult:
@@ -91,10 +49,12 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
     with torch.random.fork_rng():
         torch.manual_seed(request.seed)
         share_H = share_of_weight(manifest.weight, manifest.rows, request.training.batch_size)
-        prior_H = linear_prior(request.training, share_H)
+        weighting = HeadWeighting(request.training.head_weighting, manifest)
+        prior_H = linear_prior(request.training, share_H * weighting.weight_H)
         start = warm(manifest, request.model, prior_H, request.parent) if request.parent else cold(manifest, request.model, prior_H)
+        _centre_serving(start, manifest, shards, collective)
         an_epoch = steps_an_epoch(manifest, request.training.batch_size)
-        fit = Fit(start, share_H, request.training, collective, an_epoch * request.epochs)
+        fit = Fit(start, share_H, weighting, request.training, collective, an_epoch * request.epochs)
         checkpoints = _checkpoints(request, manifest) if collective.rank == 0 else None
         fit.begin(checkpoints)
         progress = Progress(
@@ -104,7 +64,7 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
             done = fit.steps - epoch * an_epoch  # of this epoch, above 0 only where a checkpoint was taken in it
             if not done:
                 fit.begin_epoch()
-            for batch in read_batches(manifest, request.training.batch_size, shards, epoch, request.seed, skip_steps=done):
+            for batch in _batches(request, manifest, shards, epoch, skip_steps=done):
                 fit.step(batch.to(collective.device))
                 progress.step(fit.steps, fit.seen)
                 if checkpoints is not None and checkpoints.due():
@@ -112,7 +72,7 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
     progress.close()
     result = _result(request, manifest, fit, left_out, progress, collective.size)
     if collective.rank == 0:
-        _save(request, manifest, fit, result)
+        bundle.save(request.bundle_dir, fit.model, fit.squares, bundle_meta(request, manifest, fit.start.statistics, result))
     if checkpoints is not None:
         checkpoints.clear()
     collective.barrier()
@@ -126,12 +86,15 @@ class Fit:
     predicted, positives observed and rows so far, of all ranks.
     """
 
-    def __init__(self, start: Start, share_H: Tensor, training: Training, collective: Collective, steps: int) -> None:
-        self.start, self.training, self.collective = start, training, collective
+    def __init__(
+        self, start: Start, share_H: Tensor, weighting: HeadWeighting, training: Training, collective: Collective, steps: int
+    ) -> None:
+        self.start, self.weighting, self.training, self.collective = start, weighting, training, collective
         self.model: EngagementModel = start.model.to(collective.device).train()
         self.squares = {name: squares.to(collective.device) for name, squares in start.squares.items()}
         self.tables = IdTables(self.model, self.squares)
         self.share_H = share_H.to(collective.device)
+        self.weighting.log_variance_H = weighting.log_variance_H.to(collective.device)
         self.flat = FlatGradient(self.model, extra=4 * len(share_H))
         self.batch_KH = self.flat.extra.view(4, -1)
         self.adamw = adamw(self.model, self.training)
@@ -160,7 +123,7 @@ class Fit:
             for key, tensor in self.adamw.state.get(parameter, {}).items()
         }
         position = {STEPS: torch.tensor(self.steps), SUMS: self.sums_KH, RANDOM: _generator(self.collective.device).get_state()}
-        return bundle.tensors_of(self.model, self.squares) | moments | position
+        return bundle.tensors_of(self.model, self.squares) | moments | position | {LOG_VARIANCE: self.weighting.log_variance_H}
 
     def begin_epoch(self) -> None:
         self.sums_KH.zero_()
@@ -177,9 +140,9 @@ class Fit:
         lookup = self.tables.lookup(batch.features.ids_BF)
         ids_of_all = self.collective.gather(lookup.ids_U)  # on its way while the layers are computed
         with torch.autocast(self.collective.device.type, torch.bfloat16, enabled=self.collective.device.type == "cuda"):
-            logits_BH = self.model(batch.features, lookup)
+            logits_BH = self.model(batch.features, lookup, batch.served)
         loss_H = head_losses(logits_BH, batch.labels_BH, batch.known_BH, batch.weight_B, self.share_H)
-        loss_H.sum().backward()
+        (loss_H * self.weighting.weight_H).sum().backward()
         self.batch_KH[0] = loss_H.detach()
         self.batch_KH[1:] = head_sums(logits_BH.detach(), batch.labels_BH, batch.known_BH, batch.weight_B)
         # Each row once, with the sum of all ranks: every rank then makes the same update.
@@ -192,6 +155,7 @@ class Fit:
         self.adamw.step()
         rates = {"embedding": self.training.embedding_learning_rate, "linear": self.training.linear_learning_rate}
         self.tables.step_(ids_U, gradient_UG, {name: share * rate for name, rate in rates.items()})
+        self.weighting.learn_(self.batch_KH[0], self.batch_KH[3] * self.share_H)
         self.steps += 1
         self.sums_KH += self.batch_KH.cpu()
 
@@ -209,6 +173,11 @@ def _generator(device: torch.device) -> torch.Generator:
     return torch.default_generator if device.type == "cpu" else torch.cuda.default_generators[device.index or 0]
 
 
+def _batches(request: TrainRequest, manifest: Manifest, shards: range, epoch: int, skip_steps: int) -> Iterator[Batch]:
+    serving, unknown_user_share = request.model.serving == "additive", request.training.unknown_user_share
+    return read_batches(manifest, request.training.batch_size, shards, epoch, request.seed, skip_steps, serving, unknown_user_share)
+
+
 def _checkpoints(request: TrainRequest, manifest: Manifest) -> Checkpoints | None:
     if request.checkpoints is None:
         return None
@@ -222,6 +191,14 @@ def _checkpoints(request: TrainRequest, manifest: Manifest) -> Checkpoints | Non
         "parent": bundle.read_meta(request.parent)["model_id"] if request.parent else None,
     }
     return Checkpoints(request.checkpoints, of, request.training.checkpoint_seconds)
+
+
+def _centre_serving(start: Start, manifest: Manifest, shards: range, collective: Collective) -> None:
+    """Over the rows of all ranks; see models/serving.py."""
+    if start.model.serving is not None:
+        sums_TX = start.model.serving.sums(read_served(manifest, shards)).to(collective.device)
+        collective.sum_(sums_TX)
+        start.model.serving.centre_(sums_TX.cpu())
 
 
 def _require_something_to_learn(manifest: Manifest, left_out: Sequence[str], rank: int) -> None:
@@ -255,18 +232,3 @@ def _result(request: TrainRequest, manifest: Manifest, fit: Fit, left_out: list[
         carried=fit.start.carried,
         fresh=fit.start.fresh,
     )
-
-
-def _save(request: TrainRequest, manifest: Manifest, fit: Fit, result: TrainResult) -> None:
-    timing = ("seconds", "rows_per_second", "bundle_dir", "model_id")
-    trained: dict[str, Any] = {key: value for key, value in asdict(result).items() if key not in timing}
-    meta = {
-        "model_id": request.model_id,
-        "template": manifest.template.model_dump(mode="json"),
-        "heads": {name: head.model_dump(mode="json") for name, head in manifest.heads.items()},
-        "towers": list(manifest.towers),
-        "model": request.model.model_dump(mode="json"),
-        "statistics": fit.start.statistics,
-        "trained": {**trained, "snapshot": manifest.id, "days": list(manifest.days), "seed": request.seed, "epochs": request.epochs},
-    }
-    bundle.save(request.bundle_dir, fit.model, fit.squares, meta)

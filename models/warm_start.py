@@ -22,6 +22,7 @@ from models.engagement import EngagementModel
 from models.manifest import Manifest
 
 EMBEDDING, LINEAR, BASE = "representation.embedding.table", "linear.table", "heads.base_TH"
+SERVING = "serving."
 # Weights of the inputs: they mean something in the inputs' order only.
 OF_INPUTS = re.compile(
     r"(bottom\.(layers|experts\.\d+|levels\.0\.(shared|own\.of_head)\.\d+)\.0|bottom\.(levels\.0\.)?gates?\b.*|linear\..*)\.weight"
@@ -58,11 +59,13 @@ def warm(manifest: Manifest, conf: ModelConf, prior_H: Tensor, parent_dir: str) 
     meta = bundle.read_meta(parent_dir)
     tensors, parent = bundle.read_tensors(parent_dir, meta), bundle.build(meta)
     same_inputs = _inputs(parent.columns) == _inputs(Columns(manifest.template, len(manifest.towers)))
-    start = cold(manifest, conf, prior_H, meta["statistics"] if same_inputs else None)
+    # The parent may lack those of a feature that only the serving term reads.
+    start = cold(manifest, conf, prior_H, manifest.statistics | meta["statistics"] if same_inputs else None)
     (start.carried if same_inputs else start.fresh).append("statistics")
     with torch.no_grad():
         _carry_ids(start, tensors, parent)
         _carry_layers(start, tensors, parent, same_inputs)
+        _carry_serving(start, tensors, parent, same_inputs)
     return start
 
 
@@ -74,7 +77,7 @@ def _inputs(columns: Columns) -> list[tuple[str, str, str, int]]:
 def _carry_ids(start: Start, tensors: Mapping[str, Tensor], parent: EngagementModel) -> None:
     """What the parent knows of each id: its embedding, and its weights on the linear path, by tower and head."""
     old, new, tables = parent.columns, start.model.columns, start.model.tables
-    heads, blocks = _pairs(parent.head_names, start.model.head_names), [(0, 0), *((o + 1, n + 1) for o, n in _towers(parent, start.model))]
+    heads, blocks = _pairs(parent.head_names, start.model.head_names), _blocks(parent, start.model)
     known = {feature.column: (feature, offset) for feature, offset in zip(old.embedded, old.offsets, strict=False)}
     for feature, offset in zip(new.embedded, new.offsets, strict=False):
         before, start_of_old = known.get(feature.column, (None, 0))
@@ -101,20 +104,38 @@ def _carry_layers(start: Start, tensors: Mapping[str, Tensor], parent: Engagemen
         for old_h, new_h in heads:
             own[BASE][new_t, new_h] = tensors[BASE][old_t, old_h]
     for name, tensor in own.items():
-        if name.startswith("representation.") or name in (BASE, LINEAR):
+        if name.startswith(("representation.", SERVING)) or name in (BASE, LINEAR):
             continue
         source = _meant_by(name, tensors, towers, heads) if same_inputs or not OF_INPUTS.fullmatch(name) else None
         done = source is not None and _copied(name, tensor, source, heads)
         (start.carried if done else start.fresh).append(name)
 
 
+def _carry_serving(start: Start, tensors: Mapping[str, Tensor], parent: EngagementModel, same_inputs: bool) -> None:
+    """What each place adds by tower and head, and the mean it is counted from; known as a whole or not at all."""
+    new, old = start.model.serving, parent.serving
+    if new is None:
+        return
+    if old is None or not same_inputs or _places(old.columns) != _places(new.columns):
+        start.fresh.append("serving")
+        return
+    start.carried.append("serving")
+    for (old_b, new_b), (old_h, new_h) in product(_blocks(parent, start.model), _pairs(parent.head_names, start.model.head_names)):
+        new.weight[new_b, :, new_h] = tensors[f"{SERVING}weight"][old_b, :, old_h]
+    for old_t, new_t in _towers(parent, start.model):
+        new.mean_TX[new_t] = tensors[f"{SERVING}mean_TX"][old_t]
+
+
+def _places(columns: Columns) -> tuple[object, ...]:
+    """What the inputs of a serving term mean, in their order."""
+    return _inputs(columns), [(feature.ids, feature.vocabulary) for feature in columns.embedded]
+
+
 def _meant_by(name: str, tensors: Mapping[str, Tensor], towers: list[tuple[int, int]], heads: list[tuple[int, int]]) -> Tensor | None:
     """The parent's tensor of that name; what a tower or a head has of its own goes by their names, not their numbers."""
-    match = re.fullmatch(r"(.*\.of_(tower|head)\.)(\d+)(\..*)", name)
-    if match is None:
-        return tensors.get(name)
-    old = {new: old for old, new in (towers if match[2] == "tower" else heads)}.get(int(match[3]))
-    return None if old is None else tensors.get(f"{match[1]}{old}{match[4]}")
+    old = {"tower": {new: old for old, new in towers}, "head": {new: old for old, new in heads}}
+    # One that the parent does not know becomes `None`, a name of nothing.
+    return tensors.get(re.sub(r"\.of_(tower|head)\.(\d+)\.", lambda of: f".of_{of[1]}.{old[of[1]].get(int(of[2]))}.", name))
 
 
 def _copied(name: str, to: Tensor, source: Tensor, heads: list[tuple[int, int]]) -> bool:
@@ -127,6 +148,11 @@ def _copied(name: str, to: Tensor, source: Tensor, heads: list[tuple[int, int]])
         return False
     to.copy_(source)
     return True
+
+
+def _blocks(parent: EngagementModel, model: EngagementModel) -> list[tuple[int, int]]:
+    """The same of the blocks of a table: that of all towers, then each tower's."""
+    return [(0, 0), *((old + 1, new + 1) for old, new in _towers(parent, model))]
 
 
 def _towers(parent: EngagementModel, model: EngagementModel) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ import torch
 
 from models.batches import Batch, read_batches, steps_an_epoch
 from models.collectives import SingleProcess
+from models.head_weighting import HeadWeighting
 from models.losses import share_of_weight
 from models.manifest import Manifest, read_manifest
 from models.optimizers import linear_prior
@@ -37,7 +38,14 @@ def rows_a_second(manifest: Manifest, batches: Iterable[Batch]) -> float:
     torch.manual_seed(1)
     share_H = share_of_weight(manifest.weight, manifest.rows, BATCH)
     steps = steps_an_epoch(manifest, BATCH)
-    fit = Fit(cold(manifest, MODEL, linear_prior(settings(), share_H)), share_H, settings(), SingleProcess(), steps)
+    fit = Fit(
+        cold(manifest, MODEL, linear_prior(settings(), share_H)),
+        share_H,
+        HeadWeighting("constant", manifest),
+        settings(),
+        SingleProcess(),
+        steps,
+    )
     began = time.monotonic()
     for batch in batches:
         fit.step(batch.to(fit.collective.device))

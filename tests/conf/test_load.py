@@ -39,12 +39,23 @@ def test_a_configuration_is_frozen() -> None:
         ({"heads": {"b": {"action": "x", "parent": "a"}, "a": {"action": "x"}}}, "list the parent first"),
         ({"template": {"features": [{"column": "c", "family": "user", "type": "hashed"}]}}, "is hashed and has no buckets"),
         ({"template": {"features": [{"column": "c", "family": "user", "type": "continuous", "width": 3}]}}, "width belongs to dense"),
+        (
+            {"model": {"private_layers": {"clik": [8]}}},
+            "model.private_layers names clik, which is no head; heads: click, good_click, scroll_up",
+        ),
+        ({"model": {"private_layers": {"click": []}}}, "model.private_layers.click: "),
+        ({"model": {"private_layers": {"click": [8, 0]}}}, "model.private_layers.click.1: "),
+        ({"model": {"serving": "additive"}}, "model.serving is additive and no feature is of family serving"),
         ({"name": "a b"}, "name"),
     ],
 )
 def test_a_contradiction_names_the_knob(over: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfError, match=message):
         small_conf(**over)
+
+
+def test_a_bare_off_means_off_though_yaml_reads_it_as_false() -> None:
+    assert small_conf(model={"serving": False}).model.serving == "off"
 
 
 def test_a_missing_file_and_bad_yaml_are_told_apart(tmp_path: Path) -> None:

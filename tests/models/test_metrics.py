@@ -9,7 +9,20 @@ import pytest
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
-from models.metrics import Bins, auc, ece_equal_mass, expected_auc, log_loss, normalized_entropy, predicted, ratio, reliability, sigmoid
+from models.metrics import (
+    Bins,
+    GroupedAuc,
+    auc,
+    ece_equal_mass,
+    expected_auc,
+    grouped_auc,
+    log_loss,
+    normalized_entropy,
+    predicted,
+    ratio,
+    reliability,
+    sigmoid,
+)
 
 
 def random_rows(count: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -30,6 +43,15 @@ def test_auc_and_log_loss_are_those_of_scikit_learn():
     bins = Bins.of(log_odds, weight, weight * labels)
     assert auc(bins) == pytest.approx(roc_auc_score(labels, log_odds, sample_weight=weight), abs=1e-12)
     assert log_loss(bins) == pytest.approx(sklearn_log_loss(labels, sigmoid(log_odds), sample_weight=weight), abs=1e-12)
+
+
+def test_normalized_entropy_and_ratio_are_those_of_scikit_learns_losses_and_of_sums():
+    log_odds, labels, weight = random_rows()
+    bins, probability = Bins.of(log_odds, weight, weight * labels), sigmoid(log_odds)
+    rate = np.full(len(labels), np.average(labels, weights=weight))
+    entropy = sklearn_log_loss(labels, rate, sample_weight=weight)
+    assert normalized_entropy(bins) == pytest.approx(sklearn_log_loss(labels, probability, sample_weight=weight) / entropy, abs=1e-12)
+    assert ratio(bins) == pytest.approx((weight * probability).sum() / (weight * labels).sum(), abs=1e-12)
 
 
 def test_normalized_entropy_of_the_base_rate_is_one():
@@ -89,6 +111,39 @@ def test_the_expected_auc_is_the_mean_auc_over_drawn_labels():
     score = truth + draw.normal(0, 0.1, 2000)
     drawn = [roc_auc_score(draw.random(2000) < truth, score) for _ in range(50)]
     assert expected_auc(score, truth) == pytest.approx(np.mean(drawn), abs=0.005)
+
+
+def test_a_grouped_auc_by_hand():
+    cases = [  # user, score, label
+        ("a", 0.3, 1),  # above a's one negative: 1 of 1 pair, 2 rows
+        ("a", 0.2, 0),
+        ("b", 0.9, 0),  # b's positive is below one negative, and ties with the other: half of 2 pairs, 3 rows
+        ("b", 0.5, 1),
+        ("b", 0.5, 0),
+        ("c", 0.1, 1),  # one class: left out
+    ]
+    user, score, label = (np.array(values) for values in zip(*cases, strict=True))
+    found = grouped_auc(user, score, label, np.ones(6))
+    assert found == pytest.approx(GroupedAuc(1 * 2 + 0.25 * 3, weight=5, groups=2, one_class=1))
+    assert found.value == pytest.approx((2 + 0.75) / 5)
+    assert grouped_auc(user[5:], score[5:], label[5:], np.ones(1)) == GroupedAuc(0, 0, 0, 1)
+    assert grouped_auc(user[:0], score[:0], label[:0], np.ones(0)).value is None
+
+
+def test_a_grouped_auc_is_the_mean_of_scikit_learns_by_impressions_and_merges():
+    score, label, weight = random_rows(2000)
+    user = np.random.default_rng(7).zipf(1.5, 2000) % 100  # a few busy users, many idle ones
+    whole = grouped_auc(user, score, label, weight)
+    aucs, weights = [], []
+    for name in np.unique(user):
+        own = user == name
+        if 0 < label[own].sum() < own.sum():
+            aucs.append(roc_auc_score(label[own], score[own], sample_weight=weight[own]))
+            weights.append(weight[own].sum())
+    assert whole.value == pytest.approx(np.average(aucs, weights=weights), abs=1e-12)
+    assert (whole.groups, whole.groups + whole.one_class) == (len(aucs), len(np.unique(user)))
+    halves = [grouped_auc(user[own], score[own], label[own], weight[own]) for own in (user % 2 == 0, user % 2 == 1)]
+    assert halves[0].merged(halves[1]) == pytest.approx(whole)
 
 
 def test_a_sigmoid_does_not_overflow():
