@@ -17,7 +17,7 @@ class ConfError(ValueError):
 
 
 def load(path: str | Path) -> Conf:
-    """The configuration in `path`. `template:` and `extends:` may name other YAML files beside it."""
+    """The configuration in `path`. `template:` and `extends:` may name other YAML files beside it, a template files of vocabularies."""
     path = Path(path)
     return _conf(path, _with_files_inlined(path))
 
@@ -39,6 +39,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return found
 
 
+def read_template(path: Path) -> dict[str, Any]:
+    """The feature template in `path`, with the vocabularies that stand in files of their own."""
+    return _with_vocabularies(read_yaml(path), path)
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """One value a line, in order. An empty line is no value, and a value stands once."""
+    try:
+        values = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfError(f"{path}: not readable as a vocabulary, UTF-8 text of one value a line: {error}") from error
+    first: dict[str, int] = {}
+    for number, value in enumerate(values, 1):
+        if not value:
+            raise ConfError(f"{path}: line {number} is empty; a vocabulary has one value a line")
+        if value in first:
+            raise ConfError(f"{path}: line {number} repeats {value!r} of line {first[value]}; keep the first, whose place models know")
+        first[value] = number
+    return values
+
+
 def cache_dir() -> Path:
     """The user cache: Horovod's wheel, Delta's jars, downloaded public data. ADTOWER_CACHE moves it."""
     given = os.environ.get("ADTOWER_CACHE")
@@ -51,8 +72,26 @@ def _with_files_inlined(path: Path) -> dict[str, Any]:
     if base is not None:
         text = _merged(_with_files_inlined(path.parent / str(base)), text)
     if isinstance(text.get("template"), str):
-        text["template"] = read_yaml(path.parent / text["template"])
+        text["template"] = read_template(path.parent / text["template"])
+    elif isinstance(text.get("template"), dict):
+        text["template"] = _with_vocabularies(text["template"], path)
     return text
+
+
+def _with_vocabularies(template: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`template` with its vocabulary files, named relative to `path`, read into `vocabulary`."""
+    features = template.get("features")
+    return {**template, "features": [_with_vocabulary(given, path) for given in features]} if isinstance(features, list) else template
+
+
+def _with_vocabulary(feature: Any, path: Path) -> Any:
+    """Only of what can have one; what is wrong with the rest, conf/template.py says."""
+    if not isinstance(feature, dict) or feature.get("type") != "indexed" or not isinstance(feature.get("vocabulary_file"), str):
+        return feature
+    rest = {key: value for key, value in feature.items() if key != "vocabulary_file"}
+    if "vocabulary" in rest:
+        raise ConfError(f"{path}: feature {feature.get('column')} has a vocabulary and a vocabulary_file; keep one of them")
+    return rest | {"vocabulary": read_vocabulary(path.parent / feature["vocabulary_file"])}
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, MapType, StringType, StructField, StructType, TimestampType, VariantType
+from pyspark.sql.types import ArrayType, MapType, NullType, StringType, StructField, StructType, TimestampType, VariantType
 
 from conf.load import ConfError
 from conf.schema import Conf, Source
@@ -75,6 +75,7 @@ def _checked(spark: SparkSession, conf: Conf, block: Block, table: Table) -> Che
         check(spark, [Expression(f"{at}.where", source.where, windows=False)], known)
     kinds, more = check(spark, [Expression(f"{at}.columns.{name}", text) for name, text in source.columns.items()], known)
     types = StructType([StructField(name, kind) for name, kind in zip(source.columns, kinds, strict=True)])
+    _refuse_lists_for_values(block, table, types)
     own = StructType([field for field in table.columns if field.name not in ("day", "tower")])
     if "tower" in table.schema.names:
         check(spark, [Expression("tower", conf.tower, windows=False)], own)
@@ -95,6 +96,18 @@ def _refuse_unknown_columns(block: Block, table: Table) -> None:
             raise ConfError(f"sources.{block.name}.columns: {table.name} has no column {given}; {hint}")
 
 
+def _refuse_lists_for_values(block: Block, table: Table, types: StructType) -> None:
+    """A list does not become one value, nor one value a list, without the expression saying how."""
+    for given in types:
+        needed = table.schema[given.name].dataType
+        known = not isinstance(given.dataType, NullType | VariantType)  # these become whatever is needed
+        if known and isinstance(given.dataType, ArrayType) != isinstance(needed, ArrayType):
+            raise ConfError(
+                f"sources.{block.name}.columns.{given.name}: {block.source.columns[given.name]!r} is {given.dataType.simpleString()}, "
+                f"{table.name}.{given.name} is {needed.simpleString()}; make a list by split(...) or array(...), or read one with a `length`"
+            )
+
+
 def _refuse_hidden_columns(block: Block, schema: StructType) -> None:
     raw = {name.lower() for name in schema.names}
     hidden = [name for name in block.source.derive if name in raw]
@@ -110,9 +123,8 @@ def _rows(checked: Checked, lines: DataFrame) -> DataFrame:
         rows = rows.where(F.expr(source.where) | F.col(CORRUPT).isNotNull())
     values = {field.name: _value(checked, field) for field in _own(checked.table)}
     misfits = [F.when(misfit, F.lit(f"{name}_of_type")) for name, (_, misfit) in values.items() if misfit is not None]
-    long = reduce(
-        Column.__or__, (F.octet_length(values[f.name][0]) > LONGEST_TEXT for f in _own(checked.table) if isinstance(f.dataType, StringType))
-    )
+    texts = [_text(values[field.name][0], field) for field in _own(checked.table) if _is_text(field)]
+    long = reduce(Column.__or__, (F.octet_length(text) > LONGEST_TEXT for text in texts))
     faults = F.concat_ws(",", F.when(_not_utf8(checked.raw), "invalid_utf8"), F.when(long, "oversized"), *misfits)
     return _select(checked, rows, [value.alias(name) for name, (value, _) in values.items()], _stated_day(source), faults, "unreadable")
 
@@ -160,6 +172,14 @@ def _value(checked: Checked, field: StructField) -> tuple[Column, Column | None]
     if given == field.dataType:
         return value, None
     return value.try_cast(field.dataType), value.isNotNull() & value.try_cast(field.dataType).isNull()
+
+
+def _is_text(field: StructField) -> bool:
+    return field.dataType in (StringType(), ArrayType(StringType(), True))
+
+
+def _text(value: Column, field: StructField) -> Column:
+    return F.concat_ws(",", value) if isinstance(field.dataType, ArrayType) else value
 
 
 def _not_utf8(raw: Raw) -> Column:

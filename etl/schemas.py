@@ -205,6 +205,8 @@ RUNS = Table(
 
 
 def feature_type(feature: Feature) -> DataType:
+    if feature.is_list:
+        return ArrayType(STRING, True)
     return {"continuous": DOUBLE, "dense": ArrayType(FloatType(), True)}.get(feature.type, STRING)
 
 

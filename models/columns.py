@@ -1,7 +1,8 @@
 """Encoded columns -> arrays in the model's order; the one place that batches, predictor and model share the layout of.
 
-Encoded columns are what etl/encoding.py writes: `c` and `c__missing` (continuous), `c` (hashed, one_hot: an id), `c__0`.. and `c__missing`
-(dense), `tower`. Features of family serving are left out, since they are known only once an ad is served; they have a layout of their own.
+Encoded columns are what etl/encoding.py writes: `c` and `c__missing` (continuous), `c` (embedded: an id), `c__0`.. (a list or text: ids, 0
+where nothing is), `c__0`.. and `c__missing` (dense), `tower`. Features of family serving are left out, since they are known only once an ad is
+served; they have a layout of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conf.template import Feature, FeatureType, Template
+from conf.template import EMBEDDED, Feature, FeatureType, Template
 from models.errors import ColumnsWrong
 
 
@@ -24,7 +25,7 @@ class Arrays(NamedTuple):
     continuous: np.ndarray  # float32 [N, C], raw values, 0 where missing
     missing: np.ndarray  # float32 [N, C + D], 1 where missing: continuous features, then dense ones
     dense: np.ndarray  # float32 [N, sum of widths]
-    ids: np.ndarray  # int64 [N, F], rows of the fused embedding table
+    ids: np.ndarray  # int64 [N, F], rows of the fused embedding table: one of each embedded feature, `length` of a list
     tower: np.ndarray  # int64 [N], -1: a tower that this model does not know
 
 
@@ -49,12 +50,17 @@ class Columns:
 
     @cached_property
     def embedded(self) -> tuple[Feature, ...]:
-        return self._of("hashed", "one_hot")
+        return self._of(*EMBEDDED)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """First row of each embedded feature in the fused table, and its total at the end."""
         return tuple(accumulate((feature.ids for feature in self.embedded), initial=0))
+
+    @cached_property
+    def places(self) -> tuple[int, ...]:
+        """The first column of `Arrays.ids` that is each embedded feature's, and their number at the end."""
+        return tuple(accumulate((len(feature.id_columns) for feature in self.embedded), initial=0))
 
     @cached_property
     def dense_names(self) -> tuple[str, ...]:
@@ -64,8 +70,9 @@ class Columns:
     def names(self) -> tuple[str, ...]:
         """Every encoded column that the model reads."""
         flags = (f"{feature.column}__missing" for feature in self.continuous + self.dense)
-        plain = (feature.column for feature in self.continuous + self.embedded)
-        return (*plain, *self.dense_names, *flags, "tower")
+        numbers = (feature.column for feature in self.continuous)
+        ids = (name for feature in self.embedded for name in feature.id_columns)
+        return (*numbers, *ids, *self.dense_names, *flags, "tower")
 
     def arrays(self, columns: Mapping[str, np.ndarray]) -> Arrays:
         """Arrays of equally long encoded columns. An absent column or an id outside its feature raises ColumnsWrong."""
@@ -86,11 +93,12 @@ class Columns:
         )
 
     def _ids(self, columns: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
-        ids = np.empty((rows, len(self.embedded)), np.int64)
-        for i, feature in enumerate(self.embedded):
-            values = np.asarray(columns[feature.column])
-            _require_within(feature.column, values, 0, feature.ids)
-            np.add(values, self.offsets[i], out=ids[:, i], casting="unsafe")
+        ids = np.empty((rows, self.places[-1]), np.int64)
+        named = [(name, i) for i, feature in enumerate(self.embedded) for name in feature.id_columns]
+        for place, (name, i) in enumerate(named):
+            values = np.asarray(columns[name])
+            _require_within(name, values, 0, self.embedded[i].ids)
+            np.add(values, self.offsets[i], out=ids[:, place], casting="unsafe")
         return ids
 
 

@@ -1,4 +1,4 @@
-"""The whole model: representation -> bottom -> towers -> heads, with shallow paths beside them. Only this file assembles.
+"""The whole model: representation -> summarization -> bottom -> towers -> heads, with shallow paths beside them. Only this file assembles.
 
 Shapes: B rows, H heads, T towers.
 """
@@ -18,6 +18,7 @@ from models.linear import LinearPath
 from models.manifest import parents_of
 from models.representation import Features, Lookup, Representation
 from models.serving import ServingTerm
+from models.summarization import Summarization
 from models.towers import Heads, PerTower, PrivateLayers, Towers
 
 
@@ -43,7 +44,8 @@ class EngagementModel(nn.Module):
         self.head_names, self.tower_names, self.parents = list(heads), list(towers), parents_of(dict(heads))
         self.columns = Columns(template, len(towers))
         self.representation = Representation(self.columns, conf.embedding_width, statistics)
-        self.bottom = bottom_of(conf, self.representation.width, len(heads))
+        self.summarization = Summarization(self.columns, conf.embedding_width)
+        self.bottom = bottom_of(conf, self.representation.numbers_width + self.summarization.width, len(heads))
         self.towers = Towers(self.bottom.width, len(towers), conf)
         self.heads = Heads(self.towers.width, len(heads), len(towers), base_TH)
         self.linear = LinearPath(self.representation.numbers_width, self.columns.offsets[-1], len(heads), len(towers))
@@ -53,10 +55,11 @@ class EngagementModel(nn.Module):
 
     def forward(self, features: Features, lookup: Lookup | None = None, served: Features | None = None) -> Tensor:
         """With a lookup the gradient reaches its rows."""
-        numbers, embedded = self.representation(features, lookup)
-        hidden = self.towers(self.bottom(torch.cat([numbers, embedded], 1)), features.tower_B)
+        share_BF = self.representation.embedding.shares(features.ids_BF)
+        numbers, embedded = self.representation(features, share_BF, lookup)
+        hidden = self.towers(self.bottom(torch.cat([numbers, self.summarization(embedded)], 1)), features.tower_B)
         ids, weights = (features.ids_BF, self.linear.table) if lookup is None else (lookup.position_BF, lookup.linear)
-        log_odds_BH = self.heads(hidden, features.tower_B) + self.linear(numbers, ids, features.tower_B, weights)
+        log_odds_BH = self.heads(hidden, features.tower_B) + self.linear(numbers, ids, features.tower_B, weights, share_BF)
         if self.private is not None:
             log_odds_BH = log_odds_BH + self.private(hidden, features.tower_B)
         if self.serving is not None and served is not None:

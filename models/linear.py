@@ -1,6 +1,6 @@
 """The shallow path: a logistic regression over the very inputs of the deep layers, beside them.
 
-Shapes: B rows, N numbers, F embedded features, R rows of all embedded features, H heads, T towers, U rows of the table that a batch touches.
+Shapes: B rows, N numbers, F ids a row, R rows of all embedded features, H heads, T towers, U rows of the table that a batch touches.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ class LinearPath(nn.Module):
         self.residual = PerTower(towers, lambda: zero_linear(numbers, heads))
         self.table = nn.Parameter(torch.zeros(rows, 1 + towers, heads), requires_grad=False)
 
-    def forward(self, numbers_BN: Tensor, position_BF: Tensor, tower_B: Tensor, rows: Tensor) -> Tensor:
-        """`rows`: the table, or those of its rows that the batch touches; `position_BF` says which of them."""
+    def forward(self, numbers_BN: Tensor, position_BF: Tensor, tower_B: Tensor, rows: Tensor, share_BF: Tensor | None = None) -> Tensor:
+        """`rows`: the table, or those of its rows that the batch touches; `position_BF` says which of them.
+
+        `share_BF` float32 [B, F]: what an id counts for, 1 each without it; the values of a list share one weight's worth.
+        """
         of_numbers_BH = self.shared(numbers_BN) + self.residual(numbers_BN, tower_B, self.heads)
         if not position_BF.shape[1]:
             return of_numbers_BH
         shared_BF = position_BF * self.blocks
         own_BF = shared_BF + 1 + tower_B.clamp(min=0).unsqueeze(1)
         known_BF = (tower_B >= 0).to(rows.dtype).unsqueeze(1).expand_as(own_BF)
-        of_ids_BH = nn.functional.embedding_bag(
-            torch.cat([shared_BF, own_BF], 1),
-            rows.reshape(-1, self.heads),
-            mode="sum",
-            per_sample_weights=torch.cat([torch.ones_like(known_BF), known_BF], 1),
-        )
+        weights = [torch.ones_like(known_BF), known_BF] if share_BF is None else [share_BF, share_BF * known_BF]
+        # Not embedding_bag, whose gradient sorts all places first: half as fast.
+        of_each_BFH = nn.functional.embedding(torch.cat([shared_BF, own_BF], 1), rows.reshape(-1, self.heads))
+        of_ids_BH = (of_each_BFH * torch.cat(weights, 1).unsqueeze(2)).sum(1)
         return of_numbers_BH + of_ids_BH

@@ -1,7 +1,7 @@
 """The representation layer: every feature on a common scale, ids from one fused embedding table.
 
-Shapes: B rows, C continuous features, M = C + dense features, D numbers of all dense vectors, F embedded features, U rows of the table that
-a batch touches, E embedding width.
+Shapes: B rows, C continuous features, M = C + dense features, D numbers of all dense vectors, K embedded features, F ids a row (one a feature,
+`length` of a list), U rows of the table that a batch touches, E embedding width.
 """
 
 from __future__ import annotations
@@ -45,21 +45,45 @@ class Lookup(NamedTuple):
 
 
 class FusedEmbedding(nn.Module):
-    """All embedding tables as one [sum of ids, E]. It takes no gradient itself: see models.optimizers.adagrad_."""
+    """All embedding tables as one [sum of ids, E]. It takes no gradient itself: see models.optimizers.adagrad_.
 
-    def __init__(self, rows: int, width: int) -> None:
+    A list is the mean of the rows of what is there; where nothing is, the row of the missing value.
+    """
+
+    def __init__(self, columns: Columns, width: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(rows, width) * 0.01, requires_grad=False)
+        self.table = nn.Parameter(torch.randn(columns.offsets[-1], width) * 0.01, requires_grad=False)
+        spans = zip(columns.embedded, columns.places, columns.places[1:], columns.offsets, strict=False)
+        #: First and last place of each list among the ids of a row, and the row of the table that stands for nothing there.
+        self.lists = [(first, end, nothing) for feature, first, end, nothing in spans if feature.length]
+        self.register_buffer("first_K", torch.tensor(columns.places[:-1], dtype=torch.int64), persistent=False)
 
-    def forward(self, ids_BF: Tensor, lookup: Lookup | None = None) -> Tensor:
-        """float32 [B, F * E]. With a lookup the gradient reaches its rows."""
-        if lookup is None:
-            return nn.functional.embedding(ids_BF, self.table).flatten(1)
-        return nn.functional.embedding(lookup.position_BF, lookup.embedding).flatten(1)
+    first_K: Tensor
+
+    def forward(self, ids_BF: Tensor, share_BF: Tensor | None, lookup: Lookup | None = None) -> Tensor:
+        """float32 [B, K * E]. With a lookup the gradient reaches its rows. `share_BF`: self.shares(ids_BF)."""
+        place_BF, rows = (ids_BF, self.table) if lookup is None else (lookup.position_BF, lookup.embedding)
+        if share_BF is None:
+            return nn.functional.embedding(place_BF, rows).flatten(1)
+        bag_BK = torch.arange(len(ids_BF), device=ids_BF.device).unsqueeze(1) * ids_BF.shape[1] + self.first_K
+        pooled = nn.functional.embedding_bag(place_BF.flatten(), rows, bag_BK.flatten(), mode="sum", per_sample_weights=share_BF.flatten())
+        return pooled.view(len(ids_BF), len(self.first_K) * rows.shape[1])
+
+    def shares(self, ids_BF: Tensor) -> Tensor | None:
+        """float32 [B, F]: what an id counts for in the mean of its feature. None without lists: every id is its feature's only one."""
+        if not self.lists:
+            return None
+        share_BF = torch.ones(ids_BF.shape, device=ids_BF.device)
+        for first, end, nothing in self.lists:
+            there = ids_BF[:, first:end] != nothing
+            count_B = there.sum(1)
+            share_BF[:, first:end] = there / count_B.clamp(min=1).unsqueeze(1)
+            share_BF[:, first] += count_B == 0  # the first is then the id of the missing value
+        return share_BF
 
 
 class Representation(nn.Module):
-    """Features -> (numbers float32 [B, numbers_width], embeddings float32 [B, F * E]), in all `width` columns.
+    """Features -> (numbers float32 [B, numbers_width], embeddings float32 [B, K * E]).
 
     Numbers are continuous features squashed, missing flags and dense vectors.
 
@@ -69,10 +93,9 @@ class Representation(nn.Module):
 
     def __init__(self, columns: Columns, embedding_width: int, statistics: Mapping[str, Mapping[str, float]]) -> None:
         super().__init__()
-        self.embedding = FusedEmbedding(columns.offsets[-1], embedding_width)
+        self.embedding = FusedEmbedding(columns, embedding_width)
         count, dense_width = len(columns.continuous), len(columns.dense_names)
         self.numbers_width = count + count + len(columns.dense) + dense_width
-        self.width = self.numbers_width + len(columns.embedded) * embedding_width
         fitted = [_squash(feature.transform, statistics.get(feature.column)) for feature in columns.continuous]
         for i, name in enumerate(("low_C", "high_C", "mean_C", "scale_C")):
             self.register_buffer(name, torch.tensor([numbers[i] for numbers in fitted], dtype=torch.float32))
@@ -86,8 +109,9 @@ class Representation(nn.Module):
     scale_C: Tensor
     log_C: Tensor
 
-    def forward(self, features: Features, lookup: Lookup | None = None) -> tuple[Tensor, Tensor]:
-        return self.numbers(features), self.embedding(features.ids_BF, lookup)
+    def forward(self, features: Features, share_BF: Tensor | None, lookup: Lookup | None = None) -> tuple[Tensor, Tensor]:
+        """`share_BF`: self.embedding.shares of the features' ids."""
+        return self.numbers(features), self.embedding(features.ids_BF, share_BF, lookup)
 
     def numbers(self, features: Features) -> Tensor:
         """What is not embedded, side by side: squashed numbers [B, C], missing flags [B, M], dense vectors [B, D]."""

@@ -1,8 +1,9 @@
 """The model that a training starts from: new, or a parent's weights in the shape that the new snapshot needs.
 
-Weights go by meaning, not by position: embedding rows by feature, towers and heads by name, the rest by name where the shapes agree. What
-the parent lacks starts as in a new model (a new tower: as the shared tower, at its own base rate). Fitted statistics and base log-odds of
-known cells stay the parent's, since its weights were learned against them: with no step taken the child equals the parent.
+Weights go by meaning, not by position: embedding rows by feature and value, summarization by group and feature, towers and heads by name, the
+rest by name where the shapes agree. What the parent lacks starts as in a new model (a new tower: as the shared tower, at its own base rate; a
+value new to a vocabulary: as the unseen value that it was; a feature new to a group: without a say in it). Fitted statistics and base log-odds
+of known cells stay the parent's, since its weights were learned against them: with no step taken the child equals the parent.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import torch
 from torch import Tensor
 
 from conf.schema import ModelConf
+from conf.template import Feature
 from models import bundle
 from models.columns import Columns
 from models.engagement import EngagementModel
 from models.manifest import Manifest
+from models.summarization import groups_of
 
 EMBEDDING, LINEAR, BASE = "representation.embedding.table", "linear.table", "heads.base_TH"
 SERVING = "serving."
+OF_IDS = (EMBEDDING, LINEAR, f"{bundle.SQUARES}embedding", f"{bundle.SQUARES}linear")
 # Weights of the inputs: they mean something in the inputs' order only.
 OF_INPUTS = re.compile(
     r"(bottom\.(layers|experts\.\d+|levels\.0\.(shared|own\.of_head)\.\d+)\.0|bottom\.(levels\.0\.)?gates?\b.*|linear\..*)\.weight"
@@ -64,37 +68,86 @@ def warm(manifest: Manifest, conf: ModelConf, prior_H: Tensor, parent_dir: str) 
     (start.carried if same_inputs else start.fresh).append("statistics")
     with torch.no_grad():
         _carry_ids(start, tensors, parent)
+        _carry_groups(start, tensors, parent)
         _carry_layers(start, tensors, parent, same_inputs)
         _carry_serving(start, tensors, parent, same_inputs)
     return start
 
 
 def _inputs(columns: Columns) -> list[tuple[str, str, str, int]]:
-    """What the numbers of the first layer's input mean, in their order."""
-    return [(f.column, f.type, f.transform, f.width) for f in columns.continuous + columns.dense + columns.embedded]
+    """What the numbers of the first layer's input mean, in their order: numbers, embeddings of features, embeddings of groups."""
+    numbers = [(f.column, f.type, f.transform, f.width) for f in columns.continuous + columns.dense]
+    alone = [(f.column, "embedded", "", 0) for f in columns.embedded if f.group is None]
+    return [*numbers, *alone, *((group, "group", "", 0) for group in groups_of(columns))]
 
 
 def _carry_ids(start: Start, tensors: Mapping[str, Tensor], parent: EngagementModel) -> None:
     """What the parent knows of each id: its embedding, and its weights on the linear path, by tower and head."""
-    old, new, tables = parent.columns, start.model.columns, start.model.tables
-    heads, blocks = _pairs(parent.head_names, start.model.head_names), _blocks(parent, start.model)
+    old, new = parent.columns, start.model.columns
+    # A bundle from before the linear path tells of no id: they are learned anew.
+    readable = LINEAR in tensors and tensors[EMBEDDING].shape[1] == start.model.tables["embedding"].shape[1]
     known = {feature.column: (feature, offset) for feature, offset in zip(old.embedded, old.offsets, strict=False)}
     for feature, offset in zip(new.embedded, new.offsets, strict=False):
-        before, start_of_old = known.get(feature.column, (None, 0))
-        # The same ids must mean the same values: as many buckets, or the same vocabulary in the same order.
-        same = before is not None and (before.type, before.ids, before.vocabulary) == (feature.type, feature.ids, feature.vocabulary)
-        # A bundle from before the linear path tells of no id: they are learned anew.
-        if same and LINEAR in tensors and tensors[EMBEDDING].shape[1] == tables["embedding"].shape[1]:
-            start.carried.append(f"ids of {feature.column}")
-        else:
+        before, first = known.get(feature.column, (None, 0))
+        there = _ids_in(before, feature) if before is not None and readable else None
+        if before is None or there is None:
             start.fresh.append(f"ids of {feature.column}")
             continue
-        here, there = slice(offset, offset + feature.ids), slice(start_of_old, start_of_old + feature.ids)
-        for to, source in ((tables["embedding"], EMBEDDING), (start.squares["embedding"], f"{bundle.SQUARES}embedding")):
-            to[here] = tensors[source][there]
-        for to, source in ((tables["linear"], LINEAR), (start.squares["linear"], f"{bundle.SQUARES}linear")):
-            for (old_b, new_b), (old_h, new_h) in product(blocks, heads):
-                to[here, new_b, new_h] = tensors[source][there, old_b, old_h]
+        start.carried.append(f"ids of {feature.column}")
+        values = set(before.vocabulary)
+        anew = [id_ for id_, value in enumerate(feature.vocabulary, 2) if value not in values]
+        if anew:
+            start.fresh.append(f"{len(anew)} values of {feature.column}")
+        here, of_parent = slice(offset, offset + feature.ids), slice(first, first + before.ids)
+        _carry_rows(start, {name: tensor[of_parent][there] for name, tensor in tensors.items() if name in OF_IDS}, parent, here, anew)
+
+
+def _ids_in(before: Feature, feature: Feature) -> Tensor | slice | None:
+    """Which of the parent's ids means the same as each of the feature's; None where none does.
+
+    Hashes mean the same in as many buckets. A value goes by itself, and one that the parent's vocabulary lacks is its unseen value.
+    """
+    if before.vocabulary and feature.vocabulary:
+        ids = {value: id_ for id_, value in enumerate(before.vocabulary, 2)}
+        return torch.tensor([0, 1, *(ids.get(value, 1) for value in feature.vocabulary)])
+    return slice(None) if (before.type, before.ids) == (feature.type, feature.ids) else None
+
+
+def _carry_rows(start: Start, learned: Mapping[str, Tensor], parent: EngagementModel, here: slice, anew: list[int]) -> None:
+    """What the parent `learned` of a feature's ids, into its rows `here`; the ids `anew` learn as fast as new ones do."""
+    heads, blocks = _pairs(parent.head_names, start.model.head_names), _blocks(parent, start.model)
+    tables, squares, new = start.model.tables, start.squares, torch.tensor(anew, dtype=torch.int64)
+    started = {name: squares[name][here][new] for name in tables}
+    for to, source in ((tables["embedding"], EMBEDDING), (squares["embedding"], f"{bundle.SQUARES}embedding")):
+        to[here] = learned[source]
+    for to, source in ((tables["linear"], LINEAR), (squares["linear"], f"{bundle.SQUARES}linear")):
+        for (old_b, new_b), (old_h, new_h) in product(blocks, heads):
+            to[here, new_b, new_h] = learned[source][:, old_b, old_h]
+    for name in tables:
+        squares[name][here][new] = started[name]
+
+
+def _carry_groups(start: Start, tensors: Mapping[str, Tensor], parent: EngagementModel) -> None:
+    """Each group's map, feature by feature; a feature new to a group starts without a say in it, so that the common embedding stays."""
+    own, width = start.model.state_dict(), start.model.summarization.embedding_width
+    old, new = _members(parent), _members(start.model)
+    for number, (group, features) in enumerate(new.items()):
+        known = old.get(group, [])
+        if width != parent.summarization.embedding_width or not set(known) & set(features):
+            start.fresh.append(f"summarization of {group}")
+            continue
+        start.carried.append(f"summarization of {group}")
+        start.fresh += [f"{column} in the summarization of {group}" for column in features if column not in known]
+        source, to = (f"summarization.of_group.{place}" for place in (list(old).index(group), number))
+        own[f"{to}.bias"].copy_(tensors[f"{source}.bias"])
+        learned = dict(zip(known, tensors[f"{source}.weight"].split(width, 1), strict=True))
+        for column, block in zip(features, own[f"{to}.weight"].split(width, 1), strict=True):
+            block.copy_(learned.get(column, torch.zeros_like(block)))
+
+
+def _members(model: EngagementModel) -> dict[str, list[str]]:
+    """Group -> its features, in its order."""
+    return {group: [model.columns.embedded[place].column for place in places] for group, places in groups_of(model.columns).items()}
 
 
 def _carry_layers(start: Start, tensors: Mapping[str, Tensor], parent: EngagementModel, same_inputs: bool) -> None:
@@ -104,7 +157,7 @@ def _carry_layers(start: Start, tensors: Mapping[str, Tensor], parent: Engagemen
         for old_h, new_h in heads:
             own[BASE][new_t, new_h] = tensors[BASE][old_t, old_h]
     for name, tensor in own.items():
-        if name.startswith(("representation.", SERVING)) or name in (BASE, LINEAR):
+        if name.startswith(("representation.", "summarization.", SERVING)) or name in (BASE, LINEAR):
             continue
         source = _meant_by(name, tensors, towers, heads) if same_inputs or not OF_INPUTS.fullmatch(name) else None
         done = source is not None and _copied(name, tensor, source, heads)

@@ -21,7 +21,7 @@ from etl.schemas import Table
 from validation.baseline import ALL
 from validation.checks import SAMPLE, Check
 from validation.drift import Profile, cuts
-from validation.expectations import KEY_WITHIN_DAY, Sums
+from validation.expectations import KEY_WITHIN_DAY, Sums, value_of
 
 DECILES = [n / 10 for n in range(1, 10)]
 EPOCH = date(1970, 1, 1)
@@ -170,11 +170,11 @@ def _finite(feature: Feature) -> str:
 
 
 def _position(feature: Feature, bins: Mapping[str, Profile], bits: int) -> str:
-    """SQL: the bin number of a continuous value, the hash position of any other; `bits` where there is none.
+    """SQL: the bin number of a continuous value, the hash position of any other (expectations.value_of); `bits` where there is none.
 
     As text, since a Column costs the driver .2 ms an operation: 1 s for the edges of 15 features.
     """
-    value = f"`{feature.column}`"
+    value = value_of(feature)
     if feature.type != "continuous":
         return f"CASE WHEN {value} IS NULL THEN {bits} ELSE int(pmod(xxhash64({value}), {bits})) END"
     above = " + ".join(["0", *(f"int({value} > {edge!r}D)" for edge in bins[feature.column]["cuts"])])

@@ -3,6 +3,7 @@
 A profile is what the ledger keeps of one feature on one day, so that no day is ever read twice:
   counts  rows by bin, the missing value first; bins were learned when the feature was first seen and are carried on
   seen    which of gate.seen_bits hash positions the day's values fall on (a bitmap, zlib, base64); not for continuous features
+A row has one value of a feature: of a list the first that is there, of a text its first token.
 Shift is the population stability index, PSI = sum over bins of (a - e) ln(a / e) for shares a (newest day) and e (reference): N. Siddiqi,
 Credit Risk Scorecards, Wiley 2006, ch. 9, who reads .1 to .25 as some and above .25 as a large shift. With no shift its mean is about
 (bins - 1)(1/n + 1/m) for n and m rows (B. Yurdakul, Statistical Properties of PSI, 2018): .02 for 20 bins of 2,000 rows each.

@@ -12,6 +12,7 @@ from datetime import date
 
 from conf.schema import Conf
 from conf.template import Feature
+from etl.encoding import TOKEN
 from etl.schemas import Table
 from validation.baseline import Labels
 from validation.checks import Check
@@ -38,7 +39,16 @@ def _missing(feature: Feature) -> str:
     column = f"`{feature.column}`"
     if feature.type == "continuous":
         return f"{column} IS NULL OR isnan({column}) OR abs(double({column})) = double('infinity')"
-    return f"{column} IS NULL"
+    return f"{value_of(feature)} IS NULL"
+
+
+def value_of(feature: Feature) -> str:
+    """SQL of the value by which a row is counted: of a list the first that is there, of a text its first token."""
+    column = f"`{feature.column}`"
+    if feature.type == "text":
+        return f"nullif(regexp_extract(lower({column}), r'{TOKEN}', 0), '')"
+    places = ", ".join(f"get({column}, {place})" for place in range(feature.length))
+    return f"coalesce({places})" if places else column
 
 
 def rows_by_source(sums: Sums) -> dict[str, dict[str, int]]:

@@ -96,6 +96,63 @@ def test_a_one_hot_value_is_its_place_in_the_vocabulary_after_missing_and_unseen
     assert [row["device"] for row in found] == [id_ for _, id_ in cases]
 
 
+def test_a_long_vocabulary_gives_the_places_of_a_short_one(spark: SparkSession) -> None:
+    values = [*(f"v{number}" for number in range(500)), "", "\u6771\u4eac", 'quo"te\\']
+    wanted = template({"column": "brand", "type": "indexed", "vocabulary": values})
+    cases = [(value, place) for place, value in enumerate(values, 2)] + [("v500", 1), (" v1", 1), (None, 0)]
+    found = encode(spark, wanted, "brand STRING", [(value,) for value, _ in cases])
+    assert [row["brand"] for row in found] == [id_ for _, id_ in cases]
+
+
+def test_a_list_is_the_ids_of_its_first_elements_in_order_and_0_where_nothing_is(spark: SparkSession) -> None:
+    wanted = template({"column": "tags", "type": "one_hot", "vocabulary": ["a", "b"], "length": 3}, {**hashed("words"), "length": 2})
+    alone = encode(spark, template(hashed("words")), "words STRING", [("a",), ("b",), ("c",)])
+    hashes = {value: row["words"] for value, row in zip("abc", alone, strict=True)}
+    cases = [  # tags, their ids, words, their ids
+        (["a", "b", "z"], (2, 3, 1), ["a", "b"], (hashes["a"], hashes["b"])),
+        (["b"], (3, 0, 0), ["b"], (hashes["b"], 0)),
+        (["z", "z", "b", "a"], (1, 1, 3), ["c", "c", "a"], (hashes["c"], hashes["c"])),
+        ([None, "a", None], (0, 2, 0), [None, "a"], (0, hashes["a"])),  # a null is nothing
+        ([], (0, 0, 0), None, (0, 0)),
+    ]
+    found = encode(spark, wanted, "tags ARRAY<STRING>, words ARRAY<STRING>", [(tags, words) for tags, _, words, _ in cases])
+    assert [tuple(row[f"tags__{place}"] for place in range(3)) for row in found] == [ids for _, ids, _, _ in cases]
+    assert [tuple(row[f"words__{place}"] for place in range(2)) for row in found] == [ids for _, _, _, ids in cases]
+
+
+def test_a_text_is_its_first_tokens_in_lower_case(spark: SparkSession) -> None:
+    text, words = {"column": "title", "type": "text", "buckets": BUCKETS, "length": 3}, {**hashed("title"), "length": 3}
+    cases = [  # text, its tokens
+        ("Buy 2, get 1 FREE", ["buy", "2", "get"]),
+        ("  --  ", []),
+        ("", []),
+        (None, []),
+        ("München's", ["münchen", "s"]),
+        ("ΑΒΓ x_y", ["αβγ", "x", "y"]),
+        ("किताबें", ["किताबें"]),  # its vowel signs are marks
+        ("東京\t大阪", ["東京", "大阪"]),
+    ]
+    found = encode(spark, template(text), "title STRING", [(value,) for value, _ in cases])
+    hashes = encode(spark, template(words), "title ARRAY<STRING>", [(tokens,) for _, tokens in cases])
+    assert [row[1:] for row in found] == [row[1:] for row in hashes]
+    assert [sum(row[f"title__{place}"] > 0 for place in range(3)) for row in found] == [len(tokens) for _, tokens in cases]
+
+
+@pytest.mark.parametrize(
+    ("feature", "schema", "message"),
+    [
+        ({**hashed("tags"), "length": 3}, "tags STRING", r"column tags is string, .*hashed reads array<string>; make it a list"),
+        (hashed("tags"), "tags ARRAY<STRING>", r"column tags is array<string>, .*hashed reads string; read it with a `length`"),
+        ({"column": "tags", "type": "dense", "width": 2}, "tags STRING", r"column tags is string, .*dense reads array<float>"),
+    ],
+)
+def test_a_list_is_not_read_as_one_value_nor_one_value_as_a_list(
+    spark: SparkSession, feature: dict[str, Any], schema: str, message: str
+) -> None:
+    with pytest.raises(EncodingError, match=message):
+        encoded(spark.createDataFrame([], f"tower STRING, {schema}"), template(feature), ["feed"])
+
+
 def test_a_vector_that_is_not_whole_is_missing_as_a_whole(spark: SparkSession) -> None:
     cases = [  # vector, (encoded, missing)
         ([0.5, -2.0], (0.5, -2.0, 0)),
@@ -125,8 +182,10 @@ def test_columns_are_float_int_and_tinyint_and_never_null(spark: SparkSession) -
         hashed("city"),
         {"column": "device", "type": "one_hot", "vocabulary": ["phone"]},
         {"column": "look", "type": "dense", "width": 2},
+        {"column": "tags", "type": "hashed", "buckets": 9, "length": 2},
+        {"column": "seen", "family": "serving", "type": "text", "buckets": 9, "length": 1},  # absent
     )
-    frame = spark.createDataFrame([], "age DOUBLE, city STRING, device STRING, look ARRAY<FLOAT>, tower STRING")
+    frame = spark.createDataFrame([], "age DOUBLE, city STRING, device STRING, look ARRAY<FLOAT>, tags ARRAY<STRING>, tower STRING")
     fields = encoded(frame, wanted, ["feed"]).schema
     assert [(field.name, field.dataType.simpleString(), field.nullable) for field in fields] == [
         ("age", "float", False),
@@ -136,6 +195,9 @@ def test_columns_are_float_int_and_tinyint_and_never_null(spark: SparkSession) -
         ("look__0", "float", False),
         ("look__1", "float", False),
         ("look__missing", "tinyint", False),
+        ("tags__0", "int", False),
+        ("tags__1", "int", False),
+        ("seen__0", "int", False),
         ("tower", "int", False),
     ]
     assert fields.names == encoded_columns(wanted)

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -136,6 +137,36 @@ def test_a_column_that_the_table_does_not_have_is_a_configuration_error(spark: S
     feed["columns"]["user"] = "user"
     with pytest.raises(ConfError, match="no column user; did you mean user_id"):
         read(spark, small_conf(sources={"feed": feed}), tmp_path, {f"feed/{DAY}/a.json": [line("a")]})
+
+
+def conf_of_topics(expression: str, **feature: Any) -> Conf:
+    feed = small_conf().sources["feed"].model_dump()
+    feed["raw_schema"] += ", topics STRING"
+    feed["columns"]["topics"] = expression
+    topics = {"column": "topics", "family": "context", "type": "hashed", "buckets": 9, **feature}
+    features = [*small_conf().model_dump()["template"]["features"], topics]
+    return small_conf(sources={"feed": feed}, template={"features": features})
+
+
+def test_a_list_is_made_by_the_blocks_expression_and_no_longer_than_a_text_may_be(spark: SparkSession, tmp_path: Path) -> None:
+    lines = [line("a", topics="art,,music"), line("b", topics=None), line("c", topics="x," * 40_000)]
+    found = read(spark, conf_of_topics("split(topics, ',')", length=2), tmp_path, {f"feed/{DAY}/a.json": lines}).collect()
+    assert {row["impression_id"]: row["topics"] for row in found if row["verdict"] == "kept"} == {"a": ["art", "", "music"], "b": None}
+    assert [row["reasons"] for row in found if row["verdict"] == "quarantined"] == [["oversized"]]
+
+
+@pytest.mark.parametrize(
+    ("expression", "length", "message"),
+    [
+        ("topics", 2, r"topics: 'topics' is string, impressions.topics is array<string>; make a list by split"),
+        ("split(topics, ',')", 0, r"is array<string>, impressions.topics is string; .*read one with a `length`"),
+    ],
+)
+def test_a_list_where_a_value_is_read_is_a_configuration_error(
+    spark: SparkSession, tmp_path: Path, expression: str, length: int, message: str
+) -> None:
+    with pytest.raises(ConfError, match=message):
+        read(spark, conf_of_topics(expression, length=length), tmp_path, {f"feed/{DAY}/a.json": [line("a")]})
 
 
 def landed(conf: Conf, *days: int) -> None:

@@ -77,6 +77,44 @@ def test_a_feature_with_other_ids_is_learned_anew_and_the_first_layer_with_anoth
     assert "ids of ad_id" in start.carried
 
 
+def template_with(**over: dict) -> Template:
+    """The template of the snapshots, with other knobs for some columns."""
+    return Template.model_validate({"features": [{**f.model_dump(), **over.get(f.column, {})} for f in TEMPLATE.features]})
+
+
+def test_a_longer_vocabulary_keeps_what_is_known_by_value_and_a_new_value_starts_as_the_unseen_one(parent: str, tmp_path: Path):
+    for order in (["phone", "desktop", "tv", "tablet"], ["tv", "desktop", "tablet", "phone"]):  # appended, and moved about
+        longer = template_with(device={"vocabulary": order})
+        ids = np.array([0, 1, *(order.index(value) + 2 for value in ("phone", "desktop"))], np.int32)
+        moved = NEWER | {"device": ids[NEWER["device"]]}
+        start, manifest = warmed(parent, write_snapshot(tmp_path / order[0], moved, template=longer))
+        assert start.fresh == ["2 values of device"]
+        assert "ids of device" in start.carried
+        assert np.allclose(log_odds(start, manifest, moved), Predictor(parent).log_odds(NEWER), atol=1e-6)
+        unseen = Predictor(parent).log_odds(NEWER | {"device": np.ones(300, np.int32)})
+        tv = NEWER | {"device": np.full(300, order.index("tv") + 2, np.int32)}
+        assert np.allclose(log_odds(start, manifest, tv), unseen, atol=1e-6)
+        first = Columns(manifest.template, 3).offsets[1]
+        known, new = (start.squares["embedding"][first + ids[-2:]], start.squares["embedding"][first + order.index("tv") + 2])
+        assert known.all() and not new.any()  # a new value learns at the pace of one
+
+
+def test_a_group_that_gains_a_feature_keeps_its_common_embedding(tmp_path: Path):
+    both = template_with(ad_id={"group": "g"}, row={"group": "g"})
+    snapshot = write_snapshot(tmp_path / "snapshot", EXAMPLES, template=both)
+    before = train(TrainRequest(str(snapshot), str(tmp_path / "model"), "parent", SMALL, TRAINING, epochs=1, seed=1)).bundle_dir
+    more = {"column": "more", "family": "ad", "type": "hashed", "buckets": 9, "group": "g"}
+    wider = Template.model_validate({"features": [more, *both.model_dump()["features"]]})
+    rows = NEWER | {"more": (np.arange(300) % 10).astype(np.int32)}
+    start, manifest = warmed(before, write_snapshot(tmp_path / "wider", rows, template=wider))
+    assert start.fresh == ["ids of more", "more in the summarization of g"]
+    assert {"statistics", "summarization of g", "bottom.layers.0.weight"} <= set(start.carried)
+    assert np.allclose(log_odds(start, manifest, rows), Predictor(before).log_odds(NEWER), atol=1e-6)
+    other = Template.model_validate({"features": [{**f.model_dump(), "group": f.group and "h"} for f in wider.features]})
+    start, _ = warmed(before, write_snapshot(tmp_path / "other", rows, template=other))
+    assert "summarization of h" in start.fresh
+
+
 def test_the_statistics_that_the_weights_were_learned_with_stay(parent: str, tmp_path: Path):
     older = NEWER | {"age": NEWER["age"] + 10}
     start, _ = warmed(parent, write_snapshot(tmp_path / "older", older))

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from conf.template import Feature
 from etl.schemas import ENGAGEMENTS, entity, examples, impressions, inventory
 from tests.small import DAY, at, rows, small_conf
 from validation.baseline import History
 from validation.counting import histograms, id_counts, learned_cuts
 from validation.drift import unpack
+from validation.expectations import value_of
 from validation.findings import GateReport
 from validation.gate import Clock, Judged, Known, check_tables
 from validation.profiling import profiled
@@ -112,6 +114,22 @@ def test_features_are_counted_by_bin_or_hash_position_with_the_missing_apart(spa
     assert found["hour"][0] == 0 and sorted(found["hour"][1].values()) == [3, 9]
     assert found["country"] == (12, {})
     assert learned_cuts(frame, [age])["ad_age_days"]["cuts"] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_list_is_counted_by_its_first_value_and_a_text_by_its_first_token(spark: SparkSession) -> None:
+    features = [
+        Feature(column="tags", family="ad", type="hashed", buckets=9, length=2),
+        Feature(column="title", family="ad", type="text", buckets=9, length=2),
+    ]
+    given = [(["a", "b"], "Buy now"), ([None, "a"], "  buy!"), (["a"], "Sell"), ([None, None, "a"], "?"), ([], None)]
+    frame = spark.createDataFrame([(DAY, *row) for row in given], "day DATE, tags ARRAY<STRING>, title STRING")
+    found = histograms(frame, features, {}, 1024, [DAY])[DAY.isoformat()]
+    assert {name: (missing, sorted(counts.values())) for name, (missing, counts) in found.items()} == {
+        "tags": (2, [3]),
+        "title": (2, [1, 2]),
+    }
+    missing = [f"count_if({value_of(feature)} IS NULL)" for feature in features]  # as the gate asks it
+    assert frame.selectExpr(*missing).collect() == [(2, 2)]
 
 
 def test_days_that_an_earlier_gate_counted_are_not_counted_again_and_bins_are_carried_on(spark: SparkSession) -> None:
