@@ -98,16 +98,16 @@ def faults(read: Read, folder: Path) -> list[str]:
 
 def of_ranks(manifest: Manifest, read: Read, ranks: int) -> list[list[int]] | str:
     """The row ids of every global batch, the ranks' parts joined in the order of ranks; in words why there are none."""
-    parts = [rank_s_part(manifest, read, shards_of(rank, ranks, read.shards)) for rank in range(ranks)]
-    if not read.in_step:
-        parts = [iter(list(part)) for part in parts]
+    parts = [of_rank(manifest, read, shards_of(rank, ranks, read.shards)) for rank in range(ranks)]
     try:
+        if not read.in_step:
+            parts = [iter(list(part)) for part in parts]
         return [list(chain.from_iterable(step)) for step in zip(*parts, strict=True)]
     except (SnapshotUnreadable, ValueError) as error:  # ValueError: of zip, one rank has more steps than another
         return f"{ranks} ranks: {type(error).__name__}: {error}"
 
 
-def rank_s_part(manifest: Manifest, read: Read, shards: range) -> Iterator[list[int]]:
+def of_rank(manifest: Manifest, read: Read, shards: range) -> Iterator[list[int]]:
     """The row ids of a rank's part of every global batch, padding left out."""
     for batch in read_batches(manifest, read.batch_size, shards, read.epoch, read.seed):
         yield row_ids(batch)
