@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from etl import schemas
 from etl.registry import model_dir, publish, register
 from etl.splits import Night
-from etl.tables import create_tables, overwrite_days
+from etl.tables import create_table, overwrite_days
 from jobs.common import NotYet, Run, open_run
 from jobs.train import Plan, plan
 from tests.jobs.nights import day
@@ -38,9 +38,10 @@ def published(run: Run, night: int, trained_to: int) -> None:
 
 
 def test_days_without_rows_are_passed_over_and_a_night_without_any_says_when_there_will_be(spark: SparkSession, tmp_path: Path) -> None:
-    create_tables(spark, small_conf(str(tmp_path)))
+    table = schemas.examples(small_conf())
+    for one in (table, schemas.MODELS, schemas.PUBLICATIONS, schemas.RUNS):
+        create_table(spark, tmp_path, one)
     run = night_of(spark, tmp_path, 15)
-    table = schemas.examples(run.conf)
     made = rows(spark, table, [{"impression_id": f"i{number}", "day": on(number)} for number in (3, 5)])
     overwrite_days(made, run.conf.workdir, table, on(1), on(10))
 
