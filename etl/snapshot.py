@@ -56,6 +56,10 @@ def write_snapshot(
     writing = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(writing, ignore_errors=True)
     rows = _write_shards(examples, conf, towers, writing)
+    if not rows:
+        raise SnapshotError(
+            f"sampling kept no example of days {days[0]} to {days[1]}; raise sampling.keep_negatives, or train on more days"
+        )
     shards = [_described(writing, shard) for shard in range(conf.training.virtual_shards)]
     _require_fair_deal([shard["rows"] for shard in shards], rows)
     manifest: dict[str, Any] = {

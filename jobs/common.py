@@ -23,6 +23,7 @@ from etl.contents import Contents
 from etl.landing import InputMissing, InputUnreadable
 from etl.lock import LockHeld
 from etl.runs import Ledger, Record, code_hash, fingerprint
+from etl.snapshot import SnapshotError
 from etl.splits import ONE_DAY, Night
 from etl.tables import ConflictError, TableError
 from jobs.progress import Progress
@@ -178,6 +179,7 @@ def code_of(error: BaseException) -> int:
         (ConfError, USAGE),
         (TableError, USAGE),
         ((InputMissing, InputUnreadable), INPUT),
+        (SnapshotError, TRAINING),
         ((LockHeld, ConflictError), CONFLICT),
     )
     return next((code for kind, code in kinds if isinstance(error, kind)), BUG)

@@ -1,6 +1,7 @@
 """examples of the training days -> a snapshot of one Delta version -> a model. A stage of jobs/nightly.py.
 
-Cold: the last `clock.train_days` days up to M-2. Warm: the published model's weights, trained on the days after its training end up to M-2.
+Cold: the last `clock.train_days` days up to M-2. Warm: the published model's weights, trained on the days after its training end up to M-2;
+where none of these days has rows, cold.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def plan(run: Run) -> Plan:
     night = run.night
     published = published_before(run.spark, run.conf, night.day) if run.conf.training.warm_start else None
     if published and published.trained_to < night.train_to and (model_dir(run.conf, published.model) / "bundle.json").is_file():
-        return Plan(published.trained_to + ONE_DAY, night.train_to, published.model)
+        first = published.trained_to + ONE_DAY
+        if run.contents.of_days("examples", first, night.train_to):
+            return Plan(first, night.train_to, published.model)
     days = [name.split("/")[1] for name in run.contents.of_days("examples", night.train_from, night.train_to)]
     if not days:
         known = run.contents.of_days("examples", night.train_from, night.day)

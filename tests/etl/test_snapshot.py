@@ -186,6 +186,11 @@ def test_no_examples_are_refused(spark: SparkSession, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sampling_that_keeps_no_example_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError, match=r"sampling kept no example of days .*; raise sampling\.keep_negatives"):
+        write(examples(spark, [4]), tmp_path / "none", sampling={"keep_negatives": {"feed": 1e-9}})
+
+
 def test_training_reads_every_row_of_it(snapshot: Path) -> None:
     manifest = read_manifest(snapshot)
     manifest.require_unchanged(range(SHARDS))

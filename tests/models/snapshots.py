@@ -130,6 +130,7 @@ def _statistics(columns: dict[str, np.ndarray], template: Template) -> dict[str,
         if feature.transform != "none":
             values = columns[feature.column][columns[f"{feature.column}__missing"] == 0].astype(np.float64)
             values = np.sign(values) * np.log1p(np.abs(values)) if feature.transform == "log" else values
+            values = values if len(values) else np.zeros(1)
             low, high = np.quantile(values, (0.001, 0.999))
             clipped = values.clip(low, high)
             fitted[feature.column] = {"low": low, "high": high, "mean": clipped.mean(), "std": clipped.std()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import warnings
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,7 @@ from models.columns import Columns
 from models.errors import ColumnsWrong, SnapshotUnreadable
 from models.manifest import Manifest, read_manifest
 from tests.models.snapshots import TEMPLATE, TOWERS, example_columns, write_snapshot
+from tests.reliability.one_epoch_reads import DIVIDING, OTHERS, drawn, faults, refusal
 
 FIRST_ROW_ID = Columns(TEMPLATE, len(TOWERS)).offsets[2]
 EXAMPLES = example_columns(203)
@@ -56,6 +58,17 @@ def test_every_example_is_in_an_epoch_once_for_every_number_of_shards_and_ranks(
 def test_ranks_that_do_not_divide_the_shards_are_refused():
     with pytest.raises(SnapshotUnreadable, match=r"3 ranks do not divide the snapshot's 8 virtual shards; set training.ranks"):
         shards_of(0, 3, 8)
+
+
+def test_epochs_of_random_sizes_hold_every_row_once_in_the_batches_that_one_rank_sees(tmp_path: Path):
+    draw = random.Random(7)
+    for number, (virtual_shards, ranks) in enumerate(DIVIDING):
+        read = drawn(draw, virtual_shards, ranks)
+        assert faults(read, tmp_path / str(number)) == [], read
+
+
+def test_ranks_that_do_not_divide_are_refused_by_the_configuration_and_by_a_rank():
+    assert {pair: refusal(*pair)[1] for pair in OTHERS} == {(1, 2): [], (1, 4): [], (2, 4): []}
 
 
 def test_a_batch_takes_as_many_rows_of_each_shard_and_short_shards_are_padded(snapshot: Manifest):
