@@ -17,6 +17,7 @@ from etl.schemas import CALIBRATION_DAILY, METRICS
 from etl.tables import frame_of, overwrite_days
 from jobs.calibrate import candidate, served_by
 from jobs.common import Outcome, Run, Stage
+from jobs.gate import judged_alone, of_this_night
 from models import metrics
 from models.calibration import IDENTITY, Calibrator
 from models.metrics import Bins
@@ -42,6 +43,7 @@ def work(run: Run) -> Outcome:
     overwrite_days(frame_of(run.spark, found, METRICS), conf.workdir, METRICS, day, day)
     diagram = [stamp | row for row in reliability_rows(counted, calibrator, groups)]
     overwrite_days(frame_of(run.spark, diagram, CALIBRATION_DAILY), conf.workdir, CALIBRATION_DAILY, day, day)
+    judged = judged_alone(run, of_this_night(run, METRICS), of_this_night(run, CALIBRATION_DAILY))
     overall = {row["head"]: row for row in found if row["stage"] == "calibrated" and row["source"] == row["tower"] == ALL}
     told = ", ".join(
         f"{head} NE {row['ne']:.3f} AUC {row['auc']:.3f}"
@@ -49,7 +51,7 @@ def work(run: Run) -> Outcome:
         if row["ne"] is not None and row["auc"] is not None
     )
     return Outcome(
-        (f"metrics/{day}", f"calibration_daily/{day}"), {}, f"held-out {run.night.held_out}: {told or 'no head has both classes'}"
+        (f"metrics/{day}", f"calibration_daily/{day}"), judged, f"held-out {run.night.held_out}: {told or 'no head has both classes'}"
     )
 
 
@@ -116,7 +118,7 @@ def reliability_rows(counted: pd.DataFrame, calibrator: Calibrator, groups: int)
 
 STAGE = Stage(
     name="evaluate",
-    packages=("etl", "models"),
+    packages=("etl", "models", "validation"),
     reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "calibration"})],
     inputs=inputs,
     work=work,

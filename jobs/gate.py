@@ -64,9 +64,15 @@ def inputs(run: Run) -> dict[str, str]:
     return found | {"history": fingerprint(asdict(history_of(run))), "account": fingerprint(account)}
 
 
-def judged_alone(run: Run, of: Judged) -> dict[str, Any]:
+def judged_alone(run: Run, *judged: Judged) -> dict[str, Any]:
     """Judge what a stage has just written, before anything is made of it; what the stage counts of that."""
-    return require_passed(report_on(run, [of], docs_in=of.table.name))
+    return require_passed(report_on(run, judged, docs_in=judged[0].table.name))
+
+
+def of_this_night(run: Run, table: schemas.Table) -> Judged:
+    """A table whose `day` is the night's, such as `metrics`: the rows of this night."""
+    day = run.night.day
+    return Judged(table, read_days(run.spark, run.conf.workdir, table, day, day), day, day, usual=False)
 
 
 def report_on(run: Run, judged: Sequence[Judged], history: History | None = None, docs_in: str = "") -> GateReport:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from datetime import date
 
 from etl.registry import calibrator_file, publish, register
+from etl.schemas import MODELS, RUNS
 from jobs.calibrate import candidate
 from jobs.common import Outcome, Run, Stage
+from jobs.gate import judged_alone, of_this_night
 
 
 def inputs(run: Run) -> dict[str, str]:
@@ -32,8 +34,9 @@ def work(run: Run) -> Outcome:
         "path": f"models/{chosen.model}",
     }
     register(run.spark, run.conf, day, run.run_id, row)
+    judged = judged_alone(run, of_this_night(run, MODELS), of_this_night(run, RUNS))
     publish(run.spark, run.conf, day, run.run_id, "model", chosen.model)
-    return Outcome((f"models/{day}", f"publications/{day}"), {}, f"model {chosen.model} is current")
+    return Outcome((f"models/{day}", f"publications/{day}"), judged, f"model {chosen.model} is current")
 
 
-STAGE = Stage(name="publish_model", packages=("etl",), reads=lambda conf: [], inputs=inputs, work=work)
+STAGE = Stage(name="publish_model", packages=("etl", "validation"), reads=lambda conf: [], inputs=inputs, work=work)

@@ -17,7 +17,7 @@ from etl.tables import read_days, table_path
 from jobs.common import Outcome, Run, Stage, write_whole
 from validation.report import ReportData, Scores, Training, render
 
-GATED = ("gate", "calibrate", "score")  # stages that judge tables
+GATED = ("gate", "calibrate", "evaluate", "publish_model", "score")  # stages that judge tables
 
 
 def work(run: Run) -> Outcome:

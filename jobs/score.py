@@ -20,7 +20,7 @@ from etl.splits import start_of
 from etl.tables import overwrite_days, pin, read_days
 from jobs.calibrate import candidate
 from jobs.common import SCORING, Outcome, Run, Stage, StageFailed
-from jobs.gate import judged_alone
+from jobs.gate import judged_alone, of_this_night
 from models.bundle import read_meta
 from models.predictor import predict_probabilities
 from validation.gate import Judged
@@ -69,7 +69,8 @@ def work(run: Run) -> Outcome:
     except (PythonException, ScoringError) as error:
         raise StageFailed(str(error), SCORING) from error
     count, table = require_balance(run), schemas.scores(conf)
-    judged = judged_alone(run, Judged(table, read_days(spark, conf.workdir, table, scored, scored), scored, scored, usual=False))
+    rows = read_days(spark, conf.workdir, table, scored, scored)
+    judged = judged_alone(run, Judged(table, rows, scored, scored, usual=False), of_this_night(run, schemas.PUBLICATIONS))
     publish(spark, conf, run.night.day, run.run_id, "scores", chosen.model, scored)
     return Outcome(
         (f"scores/{scored}", f"publications/{run.night.day}"),

@@ -28,7 +28,7 @@ class Rule:
         return f"NOT coalesce({self.holds}, false)"
 
 
-def _present(column: str, why: str) -> Rule:
+def present(column: str, why: str) -> Rule:
     return Rule(f"{column}_present", f"length(trim({column})) > 0", why, column)
 
 
@@ -52,15 +52,15 @@ def _not_negative(column: str, name: str, why: str) -> Rule:
     return Rule(name, f"{column} IS NULL OR {column} >= 0", why, column)
 
 
-SOURCE = _present("source", "labels, towers and reports slice by source")
-TOWER = _present("tower", "the model must know which tower reads the row; see `tower` in the configuration")
-AD = _present("ad_id", "without an ad there is nothing to predict")
+SOURCE = present("source", "labels, towers and reports slice by source")
+TOWER = present("tower", "the model must know which tower reads the row; see `tower` in the configuration")
+AD = present("ad_id", "without an ad there is nothing to predict")
 BID = _not_negative("bid_micros", "bid_not_negative", "a negative bid turns utility upside down")
 RECEIVED = _clock("received_at", "what was known when cannot be told without the time of receipt")
 
 RULES: dict[Kind, tuple[Rule, ...]] = {
     "impressions": (
-        _present("impression_id", "labels join on it, and duplicates are removed by it"),
+        present("impression_id", "labels join on it, and duplicates are removed by it"),
         SOURCE,
         TOWER,
         *_clock("shown_at", "windows and the day of the row start at it"),
@@ -78,14 +78,14 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
             "impression_id",
         ),
         SOURCE,
-        _present("action", "heads are told apart by it"),
+        present("action", "heads are told apart by it"),
         *_clock("acted_at", "the window of a label is measured to it"),
         *RECEIVED,
         _after("received_at", "acted_at", "received_after_acted", "a log cannot receive an engagement before it happened"),
         _not_negative("dwell_ms", "dwell_not_negative", "time spent counts from 0"),
     ),
     "users": (
-        _present("user_id", "impressions join on it"),
+        present("user_id", "impressions join on it"),
         Rule("valid_from_present", "valid_from IS NOT NULL", "a state without its start could leak the future", "valid_from"),
         *RECEIVED,
     ),
@@ -95,7 +95,7 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
         *RECEIVED,
     ),
     "inventory": (
-        _present("inventory_id", "each row is scored exactly once, by it"),
+        present("inventory_id", "each row is scored exactly once, by it"),
         SOURCE,
         TOWER,
         *RECEIVED,

@@ -12,7 +12,7 @@ from conf.schema import Conf, Kind
 from conf.template import Feature
 from etl.history import kinds
 from etl.schemas import Table
-from validation.rules import Rule, row_rules
+from validation.rules import Rule, present, row_rules
 
 CLOSE = 1e-9  # sums in another order differ in their last bits
 
@@ -94,9 +94,89 @@ def _score_rules(conf: Conf) -> list[Rule]:
     ]
 
 
+def _stage_rule(table: str) -> Rule:
+    return Rule("stage_known", "stage IN ('raw', 'calibrated')", f"{table} tells what a model gave before and after calibration", "stage")
+
+
+def _share(column: str, why: str) -> Rule:
+    return Rule(f"{column}_is_a_share", f"{column} IS NULL OR {column} BETWEEN 0 AND 1", why, column)
+
+
+def _metric_rules(conf: Conf) -> list[Rule]:
+    ratio = f"CASE WHEN positives > 0 THEN abs(ratio - predicted / positives) <= {CLOSE} * (1 + ratio) ELSE ratio IS NULL END"
+    return [
+        *_of_known_heads(conf),
+        _stage_rule("metrics"),
+        Rule("positives_at_most_rows", "positives BETWEEN 0 AND rows", "a positive is a labelled row", "positives"),
+        # NaN is larger than any number in Spark, so the upper bounds refuse it too.
+        Rule("predicted_at_most_rows", "predicted BETWEEN 0 AND rows", "a sum of as many probabilities", "predicted"),
+        Rule("ratio_follows", ratio, "predicted / positives, null without positives", "ratio"),
+        Rule("ne_finite", "ne IS NULL OR (ne >= 0 AND ne < double('infinity'))", "a log-loss over an entropy", "ne"),
+        _share("auc", "of pairs, those in the right order"),
+        _share("ece", "a mean of differences of probabilities"),
+        _measured_before_the_night(),
+    ]
+
+
+def _bin_rules(conf: Conf) -> list[Rule]:
+    return [
+        *_of_known_heads(conf),
+        _stage_rule("calibration_daily"),
+        Rule("bin_holds_rows", "bin >= 0 AND rows > 0", "a point of the diagram stands for rows", "rows"),
+        Rule(
+            "predicted_inside_0_and_1", "predicted > 0 AND predicted < 1", "a mean of probabilities, none of which is certain", "predicted"
+        ),
+        Rule("observed_is_a_share", "observed BETWEEN 0 AND 1", "positives of the bin over its rows", "observed"),
+        _measured_before_the_night(),
+    ]
+
+
+def _of_known_heads(conf: Conf) -> list[Rule]:
+    names = ", ".join(f"'{head}'" for head in conf.heads)
+    return [Rule("head_known", f"head IN ({names})", "only heads of this configuration are measured", "head")]
+
+
+def _measured_before_the_night() -> Rule:
+    return Rule("measured_before_the_night", "measured_day <= day", "labels of later days are not final", "measured_day")
+
+
+def _model_rules(conf: Conf) -> list[Rule]:
+    return [
+        Rule("trained_days_in_order", "trained_from <= trained_to", "a model is trained on one day at least", "trained_to"),
+        Rule("trained_before_the_night", "trained_to < day", "labels of later days are not final", "trained_to"),
+        Rule("verdict_known", "verdict IN ('publish', 'refuse')", "what became of the candidate", "verdict"),
+        present("reason", "a verdict without its reason helps nobody"),
+        Rule("path_inside", "path = concat('models/', model)", "the bundle lies in the working folder, by its id", "path"),
+        Rule("parent_is_another", "parent IS NULL OR parent <> model", "a model does not start from itself", "parent"),
+    ]
+
+
+def _publication_rules(conf: Conf) -> list[Rule]:
+    return [
+        Rule("what_known", "what IN ('model', 'scores')", "what became current", "what"),
+        Rule("scored_day_of_scores", "(scored_day IS NOT NULL) = (what = 'scores')", "scores are of a day, a model is not", "scored_day"),
+        Rule("published_at_present", "published_at IS NOT NULL", "when it became current", "published_at"),
+    ]
+
+
+def _run_rules(conf: Conf) -> list[Rule]:
+    return [
+        Rule("status_known", "status IN ('done', 'skipped', 'failed')", "how the stage ended", "status"),
+        Rule("seconds_not_negative", "seconds >= 0 AND seconds < double('infinity')", "a duration", "seconds"),
+        Rule("started_at_present", "started_at IS NOT NULL", "when the stage began", "started_at"),
+        Rule("clock_is_the_days", "as_of = timestamp(day + 1)", "a night's clock is the end of its day", "as_of"),
+        Rule("done_has_a_fingerprint", "status <> 'done' OR length(fingerprint) > 0", "a stage is skipped by it", "fingerprint"),
+    ]
+
+
 BUILT: dict[str, Callable[[Conf], list[Rule]]] = {
     "examples": _example_rules,
     "history": _history_rules,
     "served": _served_rules,
     "scores": _score_rules,
+    "metrics": _metric_rules,
+    "calibration_daily": _bin_rules,
+    "models": _model_rules,
+    "publications": _publication_rules,
+    "runs": _run_rules,
 }

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from jobs.common import DONE, INPUT, VALIDATION
+
 
 @dataclass(frozen=True)
 class Fault:
-    """`spoil` a day's files in the landing folder before the night; `stops`: the night must exit 3 and is run again once it is mended.
+    """`spoil` a day's files in the landing folder before the night, which must end with `exit_code`; unless that is 0, it is run again once
+    it is mended.
 
     Mending is always the same: what the platform meant to deliver stands in the landing folder, and nothing else.
     """
 
     name: str
-    stops: bool
+    exit_code: int
     spoil: Callable[[Path, date], None]
 
 
@@ -66,17 +70,37 @@ def cut_off(landing: Path, day: date) -> None:
 
 def redelivered(landing: Path, day: date) -> None:
     """A log comes anew with its rows in another order and under another name."""
+    rewrite(landing, day, lambda lines: lines[::-1])
+
+
+def ten_times(landing: Path, day: date) -> None:
+    """Every impression of a source comes nine times more, each under an id of its own."""
+
+    def under(number: int, line: bytes) -> bytes:
+        return re.sub(rb'("request_id":")', rb"\g<1>again-%d-" % number, line)
+
+    rewrite(landing, day, lambda lines: lines + [under(number, line) for number in range(9) for line in lines])
+
+
+def a_tenth(landing: Path, day: date) -> None:
+    """Nine impressions in ten of a source are lost, and every file is whole."""
+    rewrite(landing, day, lambda lines: lines[::10])
+
+
+def rewrite(landing: Path, day: date, changed: Callable[[list[bytes]], list[bytes]]) -> None:
+    """The lines of the gzipped impressions, changed, in files of other names."""
     for path in parts(landing, "standard/impressions", day):
         lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
-        anew = path.with_name(f"part-anew-{path.name}")
-        anew.write_bytes(gzip.compress(b"".join(reversed(lines))))
+        path.with_name(f"part-anew-{path.name}").write_bytes(gzip.compress(b"".join(changed(lines))))
         os.remove(path)
 
 
 FAULTS = (
-    Fault("late file", True, late),
-    Fault("missing optional source", False, missing_optional),
-    Fault("duplicates", False, delivered_twice),
-    Fault("corrupt file", True, cut_off),
-    Fault("re-delivery", False, redelivered),
+    Fault("late file", INPUT, late),
+    Fault("missing optional source", DONE, missing_optional),
+    Fault("duplicates", DONE, delivered_twice),
+    Fault("corrupt file", INPUT, cut_off),
+    Fault("ten times the rows", VALIDATION, ten_times),
+    Fault("a tenth of the rows", VALIDATION, a_tenth),
+    Fault("re-delivery", DONE, redelivered),
 )

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -65,22 +66,27 @@ def begun(folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=ROOT, env=os.environ | {MARK: str(folder)}, stdout=log, stderr=log)
 
 
-def processes_of(folder: Path) -> list[psutil.Process]:
-    """Every process of the folder's training, wherever it was started from."""
+def is_rank(process: psutil.Process) -> bool:
+    """A rank's own process, not the shell that started it."""
+    return process.name().startswith("python") and RANK in process.cmdline()
+
+
+def processes_of(folder: Path, wanted: Callable[[psutil.Process], bool] = lambda process: True) -> list[psutil.Process]:
+    """Every process of the folder's training that is `wanted`, wherever it was started from."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE and wanted(process):
                 found.append(process)
-        except psutil.Error:
+        except psutil.Error:  # it has ended meanwhile
             continue
     return found
 
 
 def ranks_of(folder: Path, driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Waits for the two ranks' own processes; not the shells that started them."""
+    """Waits for the two ranks' own processes."""
     while driver.poll() is None:
-        found = [process for process in processes_of(folder) if process.name().startswith("python") and RANK in process.cmdline()]
+        found = processes_of(folder, is_rank)
         if len(found) == 2:
             return sorted(found, key=lambda process: int(process.environ()["HOROVOD_RANK"]))
         time.sleep(0.1)

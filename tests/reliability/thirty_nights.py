@@ -3,7 +3,7 @@
 python -m tests.reliability.thirty_nights [--nights 30]
 
 Simulated logs of conf/tiny.yaml, the video source optional. Faults, in turn: a late file, a missing optional source, duplicates, a corrupt
-file, a re-delivery. The nights run one by one in one driver: ingest, build_examples, gate. Compared are the content hashes of every day of
+file, a source of ten times or of a tenth of its rows, a re-delivery. The nights run one by one in one driver: ingest, build_examples, gate. Compared are the content hashes of every day of
 every table that ETL writes.
 """
 
@@ -22,11 +22,11 @@ from pyspark.sql import SparkSession
 
 from conf.load import load, load_text
 from conf.schema import Conf
-from etl.landing import InputMissing, InputUnreadable
 from etl.schemas import all_tables
 from etl.session import start
 from etl.simulate import simulate
 from etl.tables import content_hashes, create_tables, read
+from jobs.common import DONE, code_of
 from jobs.nightly import ETL, run_night
 from tests.reliability.faults import FAULTS, Fault, deliver
 
@@ -88,15 +88,14 @@ def night_with(fault: Fault, spark: SparkSession, conf: Conf, made: Path, landin
     deliver(made, landing, day)
     deliver_inventory(made, landing, day + timedelta(days=1))
     fault.spoil(landing, day)
-    stopped = False
     try:
-        run_night(spark, conf, day, day, ETL)
-    except (InputMissing, InputUnreadable) as error:
-        stopped = True
+        code = run_night(spark, conf, day, day, ETL)
+    except Exception as error:
+        code = code_of(error)
         print(f"{day} stopped: {error}", file=sys.stderr)
-    assert stopped == fault.stops, f"{fault.name} on {day}: stopped is {stopped}"
+    assert code == fault.exit_code, f"{fault.name} on {day} ended with {code}, not {fault.exit_code}"
     deliver(made, landing, day)
-    if stopped:
+    if code != DONE:
         run_night(spark, conf, day, day, ETL)
 
 
