@@ -120,7 +120,9 @@ class Feature(Strict):
                 raise ValueError(f"feature {self.column} is {self.type}, and {knob} belongs to {', '.join(owners)}; remove it")
         if self.family == "serving" and (self.length or self.group):
             knob = "length" if self.length else "group"
-            raise ValueError(f"feature {self.column} is known only once served and has a {knob}; the serving term reads single values, alone")
+            raise ValueError(
+                f"feature {self.column} is known only once served and has a {knob}; the serving term reads single values, alone"
+            )
         if len(set(self.vocabulary)) < len(self.vocabulary):
             raise ValueError(f"feature {self.column} names a vocabulary value twice; keep each once")
         return self

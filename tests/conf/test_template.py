@@ -32,6 +32,7 @@ def refused(feature: dict[str, Any], message: str) -> None:
         ({"type": "hashed", "buckets": 9, "length": 65}, "length: .*less than or equal to 64"),
         ({"type": "hashed", "buckets": 9, "group": "No Name"}, "group: "),
         ({"type": "indexed", "vocabulary": ["a", "b", "a"]}, "c names a vocabulary value twice"),
+        ({"family": "serving", "type": "hashed", "buckets": 9, "length": 2}, "known only once served and has a length"),
         ({"type": "one_hot", "vocabulary_file": "a.txt"}, "names vocabulary_file a.txt, which was not read; it belongs to indexed"),
         ({"type": "hashed", "family": "history", "buckets": 9}, "c counts history and is hashed; make it continuous"),
     ],

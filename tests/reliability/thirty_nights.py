@@ -3,8 +3,8 @@
 python -m tests.reliability.thirty_nights [--nights 30]
 
 Simulated logs of conf/tiny.yaml, the video source optional. Faults, in turn: a late file, a missing optional source, duplicates, a corrupt
-file, a source of ten times or of a tenth of its rows, a re-delivery. The nights run one by one in one driver: ingest, build_examples, gate. Compared are the content hashes of every day of
-every table that ETL writes.
+file, a source of ten times or of a tenth of its rows, a re-delivery. The nights run one by one in one driver: ingest, build_examples, gate.
+Compared are the content hashes of every day of every table that ETL writes.
 """
 
 from __future__ import annotations
