@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import pty
+import select
 import sys
 import tty
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,24 +17,37 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from models import terminal
 from models.progress import Progress, Seen
-from models.rank_voices import Ears, Heard, Voice
+from models.rank_voices import ON_TERMINAL, Ears, Heard, Voice
 from models.trainer import TrainRequest, train
 from tests.models.snapshots import HEADS, SMALL, TRAINING, example_columns, write_snapshot
 
 SEEN = Seen(loss=[0.5, math.nan], ratio=[1.25, math.inf], pace=0.5)
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """stderr is a terminal of 120 columns; what was written to it since the last call, waited for."""
+@contextmanager
+def screen() -> Iterator[Callable[[], str]]:
+    """stderr is a terminal; what was written to it since the last call, waited for. In the test itself: between a fixture and a test pytest
+    puts a stderr of its own there."""
     master, slave = pty.openpty()
     tty.setraw(slave)  # line ends as they are written
-    with open(slave, "w", encoding="utf-8") as screen:
-        monkeypatch.setattr(sys, "stderr", screen)
-        monkeypatch.setenv("COLUMNS", "120")
-        yield lambda: os.read(master, 10_000).decode()
-        monkeypatch.undo()
+    before = sys.stderr
+
+    def shown() -> str:
+        return os.read(master, 10_000).decode() if select.select([master], [], [], 5)[0] else ""
+
+    with open(slave, "w", encoding="utf-8") as sys.stderr:
+        try:
+            yield shown
+        finally:
+            sys.stderr = before
     os.close(master)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 120 columns, and without a bar of the test before."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(terminal, "_bar_shown_at", -math.inf)
 
 
 def half_done(begun: int = 0, tensorboard: str | None = None) -> Progress:
@@ -50,35 +65,36 @@ def test_elsewhere_it_is_a_plain_line_with_rate_time_left_loss_and_calibration(c
     )
 
 
-def test_on_a_terminal_it_is_a_bar_in_place_that_nobody_writes_over_and_at_the_end_a_line(shown: Callable[[], str]):
-    progress = half_done()
-    progress.step(50, lambda: SEEN)
-    progress.step(51, lambda: pytest.fail("too soon after the last one"))
-    assert shown() == "\r\x1b[Ktrain [##########..........] 50%, 50 rows/s, 10 s left; click 0.5000 x1.25, save - x-"
-    assert terminal.held()
-    progress.step(100, lambda: SEEN)
-    last = shown()
+def test_on_a_terminal_it_is_a_bar_in_place_that_nobody_writes_over_and_at_the_end_a_line():
+    with screen() as shown:
+        progress = half_done()
+        progress.step(50, lambda: SEEN)
+        progress.step(51, lambda: pytest.fail("too soon after the last one"))
+        assert shown() == "\r\x1b[Ktrain [##########..........] 50%, 50 rows/s, 10 s left; click 0.5000 x1.25, save - x-"
+        assert terminal.held()
+        progress.step(100, lambda: SEEN)
+        last = shown()
     assert last.startswith("\r\x1b[Ktrain: step 100/100, 100 rows/s, 10 s, 0 s left; ")
     assert last.endswith("save - x-\n")
 
 
-def test_a_bar_longer_than_the_terminal_is_cut_to_one_line(shown: Callable[[], str]):
-    terminal.bar("x" * 500)
-    assert shown() == "\r\x1b[K" + "x" * 119
+def test_a_bar_longer_than_the_terminal_is_cut_to_one_line():
+    with screen() as shown:
+        terminal.bar("x" * 500)
+        assert shown() == "\r\x1b[K" + "x" * 119
 
 
-def test_a_ranks_bar_is_shown_in_place_on_the_terminal_of_the_process_that_started_it(
-    shown: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("ADTOWER_ON_TERMINAL", "1")
-    ears = Ears("127.0.0.1", Heard())
-    voice = Voice(0, ("127.0.0.1", ears.port), ears.key)
-    assert voice.isatty()
-    print("\r\x1b[Ktrain [##..]", end="", file=voice, flush=True)
-    assert shown() == "\r\x1b[Ktrain [##..]"
-    print("\r\x1b[Ktrain: a line", file=voice, flush=True)
-    assert shown() == "\r\x1b[Ktrain: a line\n"
-    ears.close()
+def test_a_ranks_bar_is_shown_in_place_on_the_terminal_of_the_process_that_started_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(ON_TERMINAL, "1")
+    with screen() as shown:
+        ears = Ears("127.0.0.1", Heard())
+        voice = Voice(0, ("127.0.0.1", ears.port), ears.key)
+        assert voice.isatty()
+        print("\r\x1b[Ktrain [##..]", end="", file=voice, flush=True)
+        assert shown() == "\r\x1b[Ktrain [##..]"
+        print("\r\x1b[Ktrain: a line", file=voice, flush=True)
+        assert shown() == "\r\x1b[Ktrain: a line\n"
+        ears.close()
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -95,8 +111,10 @@ def test_a_training_leaves_the_curves_that_its_result_ends_with(tmp_path: Path):
     )
     found = curves(tmp_path / "curves")
     for head in HEADS:
-        assert found[f"loss/{head}"][-1] == (result.steps, pytest.approx(result.loss[head], rel=1e-4))
-        assert found[f"ratio/{head}"][-1] == (result.steps, pytest.approx(result.ratio[head], rel=1e-4))
+        for name, ends_with in (("loss", result.loss[head]), ("ratio", result.ratio[head])):
+            step, value = found[f"{name}/{head}"][-1]
+            assert step == result.steps
+            assert value == pytest.approx(ends_with, rel=1e-4)
     assert set(found) == {f"{kind}/{head}" for kind in ("loss", "ratio") for head in HEADS} | {"rows_per_second", "learning_rate_share"}
 
 
