@@ -54,7 +54,7 @@ class FusedEmbedding(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.randn(columns.offsets[-1], width) * 0.01, requires_grad=False)
         spans = zip(columns.embedded, columns.places, columns.places[1:], columns.offsets, strict=False)
-        #: First and last place of each list among the ids of a row, and the row of the table that stands for nothing there.
+        # Of each list: its first place among the ids of a row, the place after its last, and the row of the table that means nothing is there.
         self.lists = [(first, end, nothing) for feature, first, end, nothing in spans if feature.length]
         self.register_buffer("first_K", torch.tensor(columns.places[:-1], dtype=torch.int64), persistent=False)
 
