@@ -75,7 +75,7 @@ venv_works() { [[ -e $VENV/stamp-packages ]] && "$VENV/bin/python" -c 'import sy
 
 environment() {  # what every command of ours runs in
   export ADTOWER_CACHE JAVA_HOME PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
-  export SPARK_LOCAL_IP=127.0.0.1 GX_ANALYTICS_ENABLED=false PATH=$VENV/bin:$PATH
+  export SPARK_LOCAL_IP=127.0.0.1 GX_ANALYTICS_ENABLED=false MLFLOW_DISABLE_TELEMETRY=true PATH=$VENV/bin:$PATH
   unset SPARK_HOME PYTHONPATH PYTHONHOME  # another Spark or another project's packages would win over the pins
 }
 

@@ -38,6 +38,7 @@ def tell_mlflow(record: Record, limit_seconds: float) -> None:
     """Log `record`; whatever is in the way is a line on stderr, and no error."""
     root = str(Path(__file__).resolve().parents[1])
     environment = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
         # Refused or unanswered is known at the first try.
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(CONNECT_SECONDS),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from models.bundle import META, WEIGHTS
 from models.tracking import Record, tell_mlflow
+
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when the package is imported
+from mlflow.tracking import MlflowClient  # noqa: E402
 
 
 def record_in(folder: Path, uri: str) -> Record:
