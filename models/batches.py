@@ -42,8 +42,9 @@ class Batch:
     served: Features | None = None  # features of family serving, for a model that has a term of them
 
     def to(self, device: torch.device) -> Batch:
-        moved = (tensor.to(device, non_blocking=True) for tensor in (self.labels_BH, self.known_BH, self.weight_B))
-        return Batch(self.features.to(device), *moved, served=None if self.served is None else self.served.to(device))
+        labels_BH, known_BH, weight_B = (tensor.to(device, non_blocking=True) for tensor in (self.labels_BH, self.known_BH, self.weight_B))
+        served = None if self.served is None else self.served.to(device)
+        return Batch(self.features.to(device), labels_BH, known_BH, weight_B, served)
 
 
 class Rows(NamedTuple):

@@ -130,7 +130,8 @@ class GroupedAuc(NamedTuple):
 
     def merged(self, other: GroupedAuc) -> GroupedAuc:
         """Of both; no group may have rows in both."""
-        return GroupedAuc(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        numerator, weight = self.numerator + other.numerator, self.weight + other.weight
+        return GroupedAuc(numerator, weight, self.groups + other.groups, self.one_class + other.one_class)
 
 
 def grouped_auc(group: np.ndarray, score: np.ndarray, label: np.ndarray, weight: np.ndarray) -> GroupedAuc:

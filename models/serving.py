@@ -9,7 +9,8 @@ Here the term is centred: what it adds is counted from its mean over the tower's
 for an ad in the tower's average place: rank orders ads whatever place they will get, and the log-odds stay those of served traffic but for
 what their mean hides (the mean of probabilities over places is not the probability at the mean place). The calibrator, fitted on such scores
 of served rows with whatever places they had, takes up the rest: a calibrated probability is the rate that ads of this score meet over the
-places that are being given. Nothing is read of these columns to score, whatever they hold.
+places that are being given. It pays where something other than quality, such as a bid, decides the place; where quality alone does, the place
+tells of it, and a model that leaves it out may rank better. Nothing is read of these columns to score, whatever they hold.
 
 Shapes: B rows, K features' numbers and ids of a row, X inputs (numbers, then one an id), H heads, T towers.
 """

@@ -34,7 +34,7 @@ def test_a_head_starts_at_the_optimum_of_its_base_rate(manifest: Manifest):
 
 def test_of_a_constant_loss_the_log_variance_goes_to_the_log_of_twice_the_loss(manifest: Manifest):
     weighting, loss_H = HeadWeighting("uncertainty", manifest), torch.tensor([0.02, 0.7, 3.0])
-    for _ in range(400):
+    for _ in range(1000):
         weighting.learn_(loss_H, torch.ones(3))
     assert weighting.log_variance_H.tolist() == pytest.approx([log(2 * loss) for loss in (0.02, 0.7, 3.0)], abs=1e-3)
     assert (weighting.weight_H * loss_H).tolist() == pytest.approx([0.5] * 3, rel=1e-3)

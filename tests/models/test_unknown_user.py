@@ -92,7 +92,7 @@ def test_a_row_that_lost_its_user_is_encoded_as_one_that_never_had_one(spark: Sp
     )
     rows = [tuple((told | rest).values()), tuple((dict.fromkeys(told) | rest).values())]
     found = encoded(spark.createDataFrame(rows, schema), FEATURES, ["feed"]).toPandas()
-    named, unknown = ({name: found[name].to_numpy()[[row]] for name in found} for row in (0, 1))
+    named, unknown = ({str(name): found[name].to_numpy()[[row]] for name in found} for row in (0, 1))
     lost = UnknownUser(FEATURES, ["click"], share=1.0, seed=1, epoch=0, shard=0)(named)
     columns = Columns(FEATURES, towers=1)
     for ours, scored, before in zip(columns.arrays(lost), columns.arrays(unknown), columns.arrays(named), strict=True):
