@@ -107,7 +107,7 @@ def scored(spark: SparkSession, conf: Conf, model: TrainResult, day: date) -> pd
     rows = read_days(spark, conf.workdir, schemas.examples(conf), day, day)
     rows = rows.withColumns({"who": rows["user_id"], "where": rows["tower"]})  # beside their encoded namesakes
     found = encoded(rows, conf.template, predictor.towers, keep=("impression_id", "who", "where", *labels)).toPandas()
-    log_odds = predictor.log_odds({name: found[name].to_numpy() for name in found})
+    log_odds = predictor.log_odds({str(name): found[name].to_numpy() for name in found})
     kept = found[["impression_id", "who", "where", *labels]]
     return kept.assign(**{f"z_{head}": log_odds[:, h] for h, head in enumerate(conf.heads)}).set_index("impression_id").sort_index()
 

@@ -7,6 +7,7 @@ import torch
 from models.columns import Columns
 from models.engagement import EngagementModel
 from models.representation import Features
+from models.tables import IdTables
 from tests.models.snapshots import HEADS, SMALL, TEMPLATE, TOWERS, example_columns
 
 STATISTICS = {"age": {"low": -2.0, "high": 2.0, "mean": 0.5, "std": 2.0}, "spend": {"low": 0.0, "high": 3.0, "mean": 1.0, "std": 0.5}}
@@ -22,3 +23,9 @@ def features(rows: int = 40, tower: int | None = None) -> Features:
     """Example rows, all of one tower where given."""
     found = Features.of(Columns(TEMPLATE, len(TOWERS)).arrays(example_columns(rows)))
     return found if tower is None else found._replace(tower_B=torch.full((rows,), tower))
+
+
+def tables_of(model: EngagementModel) -> tuple[IdTables, dict[str, torch.Tensor]]:
+    """The model's tables as a training holds them, and their squares."""
+    squares = {"embedding": torch.zeros(len(model.tables["embedding"]), 1), "linear": torch.ones_like(model.tables["linear"])}
+    return IdTables(model, squares), squares

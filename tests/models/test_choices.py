@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,15 @@ from tests.models.snapshots import write_snapshot
 
 
 class Stops(SingleProcess):
-    """A rank that is gone at its 50th exchange: in the second of two epochs of 32 steps."""
+    """A rank that is gone in its 49th step: in the second of two epochs of 32."""
 
-    exchanges = 0
+    steps = 0
 
-    def sum_(self, flat: Tensor) -> None:
-        self.exchanges += 1
-        if self.exchanges == 50:
+    def gather(self, rows: Tensor) -> Callable[[], Tensor]:
+        self.steps += 1
+        if self.steps == 49:
             raise InterruptedError
+        return super().gather(rows)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_a_training_that_was_stopped_goes_on_and_ends_with_the_same_bytes(
     with pytest.raises(InterruptedError), torch.random.fork_rng():
         train_on_rank(Stops(), stopped)
     train(stopped)
-    assert "train: resumed at step 48/64" in capsys.readouterr().err  # one exchange before the first step, for the serving term's mean
+    assert "train: resumed at step 48/64" in capsys.readouterr().err
     train(request_of(tmp_path / "whole", snapshot))
     resumed, whole = ((tmp_path / name / bundle.WEIGHTS).read_bytes() for name in ("model", "whole"))
     assert resumed == whole

@@ -10,7 +10,7 @@ from conf.template import Template
 from models.columns import Columns
 from models.engagement import EngagementModel
 from models.summarization import Summarization, groups_of
-from tests.models.small_model import BASE, STATISTICS, features
+from tests.models.small_model import BASE, STATISTICS, features, tables_of
 from tests.models.snapshots import HEADS, SMALL, TEMPLATE, TOWERS
 
 
@@ -63,7 +63,7 @@ def test_a_row_gets_the_same_bits_whatever_rows_stand_beside_it(groups: dict[str
 
 def test_a_groups_weights_learn_and_so_do_the_rows_of_its_features():
     model, rows = model_of(grouped(ad_id="g", row="g"), ModelConf()), features(64)
-    lookup = model.lookup(rows.ids_BF)
+    lookup = tables_of(model)[0].lookup(rows.ids_BF)
     model(rows, lookup).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.summarization.parameters())
     assert lookup.embedding.grad is not None

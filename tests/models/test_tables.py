@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from models.engagement import EngagementModel
-from models.tables import IdTables, gradient_of
-from tests.models.small_model import HEADS, SMALL, TOWERS, features, small_model
-
-
-def tables_of(model: EngagementModel) -> tuple[IdTables, dict[str, torch.Tensor]]:
-    squares = {"embedding": torch.zeros(len(model.tables["embedding"]), 1), "linear": torch.ones_like(model.tables["linear"])}
-    return IdTables(model, squares), squares
+from models.tables import gradient_of
+from tests.models.small_model import HEADS, SMALL, TOWERS, features, small_model, tables_of
 
 
 def test_a_lookup_gives_what_the_table_gives_and_takes_the_gradient_of_its_rows_alone():

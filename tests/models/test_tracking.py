@@ -13,9 +13,8 @@ import pytest
 from models.bundle import META, WEIGHTS
 from models.tracking import Record, tell_mlflow
 
-
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when the package is imported
-from mlflow.tracking import MlflowClient  # noqa: E402
+from mlflow.tracking import MlflowClient
 
 
 def record_in(folder: Path, uri: str) -> Record:

@@ -121,7 +121,7 @@ def refusal(shards: int, ranks: int) -> tuple[float, list[str]]:
     """Seconds until such ranks were refused, and what is wrong with how."""
     asked: list[Callable[[], object]] = [
         lambda: Training(virtual_shards=shards, ranks=ranks, batch_size=shards),
-        *(lambda rank=rank: shards_of(rank, ranks, shards) for rank in range(ranks)),  # type: ignore[misc]
+        *(lambda rank=rank: shards_of(rank, ranks, shards) for rank in range(ranks)),
     ]
     began, found = time.monotonic(), []
     for ask in asked:
