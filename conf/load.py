@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from conf.schema import Conf
+from conf.strict import Strict
+from conf.template import Template
+
+Block = TypeVar("Block", bound=Strict)
 
 
 class ConfError(ValueError):
@@ -19,20 +23,32 @@ class ConfError(ValueError):
 def load(path: str | Path) -> Conf:
     """The configuration in `path`. `template:` and `extends:` may name other YAML files beside it, a template files of vocabularies."""
     path = Path(path)
-    return _conf(path, _with_files_inlined(path))
+    return _checked(Conf, path, _with_files_inlined(path))
 
 
 def load_text(name: str, text: dict[str, Any]) -> Conf:
     """A configuration that is already a mapping (a stored run's, a test's)."""
-    return _conf(Path(name), text)
+    return _checked(Conf, Path(name), text)
+
+
+def template_of(path: Path, text: str) -> Template:
+    """The feature template that a file's text is; `path` is what errors name."""
+    return _checked(Template, path, _with_vocabularies(_parsed(path, text), path))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _parsed(path, path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfError(f"{path}: no such file; give --conf-file the path of a YAML file, such as conf/demo.yaml") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfError(f"{path}: not readable as YAML: {error}") from error
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise ConfError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(found, dict):
         raise ConfError(f"{path}: expected keys and values, found {type(found).__name__}")
@@ -103,9 +119,9 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _conf(path: Path, text: dict[str, Any]) -> Conf:
+def _checked(block: type[Block], path: Path, text: dict[str, Any]) -> Block:
     try:
-        return Conf.model_validate(text)
+        return block.model_validate(text)
     except ValidationError as error:
         lines = [
             f"{'.'.join(str(part) for part in e['loc']) or 'top level'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()

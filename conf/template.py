@@ -149,13 +149,17 @@ class Template(Strict):
     """The features of a model, in the order the model lays them out."""
 
     features: tuple[Feature, ...] = Field(min_length=1)
+    left_out: dict[Name, str] = Field(
+        default_factory=dict,
+        description="columns that were looked at and are no features: column -> why; profile_features adds none of them",
+    )
 
     @model_validator(mode="after")
     def _each_column_once(self) -> Template:
-        names = [feature.column for feature in self.features]
+        names = [*(feature.column for feature in self.features), *self.left_out]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"the template names {', '.join(twice)} more than once; a column is one feature")
+            raise ValueError(f"the template names {', '.join(twice)} more than once; a column is one feature, or left out")
         return self
 
     def of_type(self, *types: FeatureType) -> tuple[Feature, ...]:

@@ -63,18 +63,8 @@ def canonical(spark: SparkSession, conf: Conf, block: Block, table: Table) -> Da
 
 def _checked(spark: SparkSession, conf: Conf, block: Block, table: Table) -> Checked:
     _refuse_unknown_columns(block, table)
-    raw, at, source = look_at(spark, block), f"sources.{block.name}", block.source
-    files = [StructField(name, StringType()) for name in ("_file", "_path")]
-    lines = StructType([*raw.schema.fields, *files])
-    _refuse_hidden_columns(block, raw.schema)
-    known, windowed = lines, False
-    for name, text in source.derive.items():  # each may use those before it
-        derived, over_rows = check(spark, [Expression(f"{at}.derive.{name}", text)], known)
-        known, windowed = StructType([*known.fields, StructField(name, derived[0])]), windowed or over_rows
-    if source.where:
-        check(spark, [Expression(f"{at}.where", source.where, windows=False)], known)
-    kinds, more = check(spark, [Expression(f"{at}.columns.{name}", text) for name, text in source.columns.items()], known)
-    types = StructType([StructField(name, kind) for name, kind in zip(source.columns, kinds, strict=True)])
+    raw, source = look_at(spark, block), block.source
+    types, windowed = expression_types(spark, raw)
     _refuse_lists_for_values(block, table, types)
     own = StructType([field for field in table.columns if field.name not in ("day", "tower")])
     if "tower" in table.schema.names:
@@ -85,7 +75,23 @@ def _checked(spark: SparkSession, conf: Conf, block: Block, table: Table) -> Che
             [Expression(f"heads.{name}.applies_to", head.applies_to, windows=False) for name, head in conf.heads.items()],
             table.schema,
         )
-    return Checked(raw, table, types, windowed or more)
+    return Checked(raw, table, types, windowed)
+
+
+def expression_types(spark: SparkSession, raw: Raw) -> tuple[StructType, bool]:
+    """The types of a block's `columns`, and whether some of its expressions look at other rows; ConfError for one that is not allowed."""
+    at, source = f"sources.{raw.block.name}", raw.block.source
+    files = [StructField(name, StringType()) for name in ("_file", "_path")]
+    lines = StructType([*raw.schema.fields, *files])
+    _refuse_hidden_columns(raw.block, raw.schema)
+    known, windowed = lines, False
+    for name, text in source.derive.items():  # each may use those before it
+        derived, over_rows = check(spark, [Expression(f"{at}.derive.{name}", text)], known)
+        known, windowed = StructType([*known.fields, StructField(name, derived[0])]), windowed or over_rows
+    if source.where:
+        check(spark, [Expression(f"{at}.where", source.where, windows=False)], known)
+    kinds, more = check(spark, [Expression(f"{at}.columns.{name}", text) for name, text in source.columns.items()], known)
+    return StructType([StructField(name, kind) for name, kind in zip(source.columns, kinds, strict=True)]), windowed or more
 
 
 def _refuse_unknown_columns(block: Block, table: Table) -> None:
@@ -93,7 +99,10 @@ def _refuse_unknown_columns(block: Block, table: Table) -> None:
         if given not in table.schema.names:
             near = get_close_matches(given, table.schema.names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(table.schema.names)}"
-            raise ConfError(f"sources.{block.name}.columns: {table.name} has no column {given}; {hint}")
+            raise ConfError(
+                f"sources.{block.name}.columns: {table.name} has no column {given}; {hint}. A new one is named in the feature template, which "
+                "`jobs/profile_features.py --draft` does"
+            )
 
 
 def _refuse_lists_for_values(block: Block, table: Table, types: StructType) -> None:

@@ -31,7 +31,7 @@ def with_global_index(frame: DataFrame, key: str, tie: str, *, descending: bool 
     cuts = sorted(set(found["cuts"] or ())) if found else []
 
     in_range = f"__range_of_{name}"
-    ranged = frame.withColumn(in_range, _cuts_below(F.col(key), cuts))
+    ranged = frame.withColumn(in_range, cuts_below(F.col(key), cuts))
     counted = {row[in_range]: row["count"] for row in ranged.groupBy(in_range).count().collect()}
 
     order = range(len(cuts), -1, -1) if descending else range(len(cuts) + 1)
@@ -42,10 +42,10 @@ def with_global_index(frame: DataFrame, key: str, tie: str, *, descending: bool 
     return ranged.withColumn(name, start + F.row_number().over(within) - 1).drop(in_range), sum(sizes)
 
 
-def _cuts_below(value: Column, cuts: Sequence[Any], below: int = 0) -> Column:
+def cuts_below(value: Column, cuts: Sequence[Any], below: int = 0) -> Column:
     """How many of the ascending `cuts` are less than `value`, by halving; plain comparisons, as a lambda over the cuts is not compiled."""
     if not cuts:
         return F.lit(below)
     middle = len(cuts) // 2
-    more = _cuts_below(value, cuts[middle + 1 :], below + middle + 1)
-    return F.when(value > F.lit(cuts[middle]), more).otherwise(_cuts_below(value, cuts[:middle], below))
+    more = cuts_below(value, cuts[middle + 1 :], below + middle + 1)
+    return F.when(value > F.lit(cuts[middle]), more).otherwise(cuts_below(value, cuts[:middle], below))

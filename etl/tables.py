@@ -55,11 +55,11 @@ def create_tables(spark: SparkSession, conf: Conf) -> None:
     side_by_side(lambda table: create_table(spark, conf.workdir, table), all_tables(conf).values(), threads=4)
 
 
-def create_table(spark: SparkSession, workdir: str | Path, table: Table) -> None:
-    """Create the table if it is not there; refuse one with other columns, those apart that a migration has retired."""
+def table_stands(spark: SparkSession, workdir: str | Path, table: Table) -> bool:
+    """Whether the table is there; TableError where its columns lag behind the configuration."""
     path = table_path(workdir, table.name)
     if not DeltaTable.isDeltaTable(spark, path):
-        _create(spark, path, table)
+        return False
     missing, foreign = difference(spark.read.format("delta").load(path).schema, table.schema)
     if missing or foreign:
         raise TableError(
@@ -67,6 +67,13 @@ def create_table(spark: SparkSession, workdir: str | Path, table: Table) -> None
             f"not in the configuration {[field.name for field in foreign] or 'nothing'}. "
             f"Run `python jobs/migrate.py --conf-file ...` (--dry-run shows what it would change), or give the configuration a new workdir"
         )
+    return True
+
+
+def create_table(spark: SparkSession, workdir: str | Path, table: Table) -> None:
+    """Create the table if it is not there; refuse one with other columns, those apart that a migration has retired."""
+    if not table_stands(spark, workdir, table):
+        _create(spark, table_path(workdir, table.name), table)
 
 
 def _create(spark: SparkSession, path: str, table: Table) -> None:

@@ -1,0 +1,74 @@
+"""What stands in a template against what would be proposed now, in lines for a person. Pure.
+
++ a column that is new   ~ one that would be read otherwise   - one that would be left out   ? one that the examples do not have
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from conf.template import Feature, Template
+from etl.proposal import Proposal
+
+# A person's number of buckets is as good as another, within this many times more or fewer.
+SAME_BUCKETS = 5
+MOST_LISTED = 10
+
+
+def new_in(proposals: Iterable[Proposal], standing: Template) -> list[Proposal]:
+    """Proposals for columns of which the template says nothing yet."""
+    known = {feature.column for feature in standing.features} | set(standing.left_out)
+    return [made for made in proposals if made.column not in known]
+
+
+def differences(standing: Template, proposals: Iterable[Proposal]) -> Iterator[str]:
+    """One line for each column on which they differ, in the template's order, then the new ones."""
+    by_column = {made.column: made for made in proposals}
+    for feature in standing.features:
+        made = by_column.get(feature.column)
+        if made is None:
+            yield f"? {feature.column}: stands here as {_told(feature)}; the examples of this configuration have no such column"
+        elif made.feature is None:
+            yield f"- {feature.column}: stands here as {_told(feature)}; would be left out: {made.reason}"
+        elif what := _otherwise(feature, made.feature):
+            yield f"~ {feature.column}: {what} ({made.reason})"
+    for column, why in standing.left_out.items():
+        if column in by_column and (proposed := by_column[column].feature) is not None:
+            yield f"+ {column}: left out here ({why}); would be {_told(proposed)}: {proposed.reason}"
+    for made in new_in(by_column.values(), standing):
+        yield (
+            f"+ {made.column}: new, {_told(made.feature)}: {made.reason}"
+            if made.feature
+            else f"- {made.column}: new, left out: {made.reason}"
+        )
+
+
+def _otherwise(stands: Feature, proposed: Feature) -> str:
+    """How the proposal differs in what matters; empty where it does not."""
+    if stands.type != proposed.type:
+        return f"{_told(stands)} stands here, {_told(proposed)} is proposed"
+    if stands.type == "continuous" and stands.transform != proposed.transform:
+        return f"transform {stands.transform} stands here, {proposed.transform} is proposed"
+    if stands.type == "hashed" and not stands.buckets / SAME_BUCKETS <= proposed.buckets <= stands.buckets * SAME_BUCKETS:
+        return f"{stands.buckets:,} buckets stand here, {proposed.buckets:,} are proposed"
+    if stands.type == "dense" and stands.width != proposed.width:
+        return f"width {stands.width} stands here, {proposed.width} is proposed"
+    lacks = [value for value in proposed.vocabulary if value not in stands.vocabulary]
+    rare = [value for value in stands.vocabulary if value not in proposed.vocabulary]
+    told = [f"{what} {_listed(some)}" for what, some in (("lacks", lacks), ("has the rare or unseen", rare)) if some]
+    return f"its vocabulary {' and '.join(told)}" if told else ""
+
+
+def _listed(values: Sequence[str]) -> str:
+    rest = len(values) - MOST_LISTED
+    return ", ".join(map(repr, values[:MOST_LISTED])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _told(feature: Feature) -> str:
+    size = {
+        "hashed": f" in {feature.buckets:,} buckets",
+        "one_hot": f" of {len(feature.vocabulary)} value{'s' if len(feature.vocabulary) > 1 else ''}",
+        "dense": f" of {feature.width} numbers",
+        "continuous": f" ({feature.transform})",
+    }.get(feature.type, "")
+    return f"{feature.family} {feature.type}{size}"
