@@ -37,7 +37,10 @@ class LinearPath(nn.Module):
         own_BF = shared_BF + 1 + tower_B.clamp(min=0).unsqueeze(1)
         known_BF = (tower_B >= 0).to(rows.dtype).unsqueeze(1).expand_as(own_BF)
         weights = [torch.ones_like(known_BF), known_BF] if share_BF is None else [share_BF, share_BF * known_BF]
-        # Not embedding_bag, whose gradient sorts all places first: half as fast.
-        of_each_BFH = nn.functional.embedding(torch.cat([shared_BF, own_BF], 1), rows.reshape(-1, self.heads))
-        of_ids_BH = (of_each_BFH * torch.cat(weights, 1).unsqueeze(2)).sum(1)
+        of_ids_BH = nn.functional.embedding_bag(
+            torch.cat([shared_BF, own_BF], 1),
+            rows.reshape(-1, self.heads),
+            mode="sum",
+            per_sample_weights=torch.cat(weights, 1),
+        )
         return of_numbers_BH + of_ids_BH
