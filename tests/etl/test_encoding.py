@@ -166,9 +166,12 @@ def test_columns_are_float_int_and_tinyint_and_never_null(spark: SparkSession) -
         {"column": "device", "type": "one_hot", "vocabulary": ["phone"]},
         {"column": "look", "type": "dense", "width": 2},
         {"column": "tags", "type": "hashed", "buckets": 9, "length": 2},
-        {"column": "seen", "family": "serving", "type": "text", "buckets": 9, "length": 1},  # absent
+        {"column": "title", "type": "text", "buckets": 9, "length": 1},
+        {"column": "slot", "family": "serving", "type": "hashed", "buckets": 9},  # absent
     )
-    frame = spark.createDataFrame([], "age DOUBLE, city STRING, device STRING, look ARRAY<FLOAT>, tags ARRAY<STRING>, tower STRING")
+    frame = spark.createDataFrame(
+        [], "age DOUBLE, city STRING, device STRING, look ARRAY<FLOAT>, tags ARRAY<STRING>, title STRING, tower STRING"
+    )
     fields = encoded(frame, wanted, ["feed"]).schema
     assert [(field.name, field.dataType.simpleString(), field.nullable) for field in fields] == [
         ("age", "float", False),
@@ -180,7 +183,8 @@ def test_columns_are_float_int_and_tinyint_and_never_null(spark: SparkSession) -
         ("look__missing", "tinyint", False),
         ("tags__0", "int", False),
         ("tags__1", "int", False),
-        ("seen__0", "int", False),
+        ("title__0", "int", False),
+        ("slot", "int", False),
         ("tower", "int", False),
     ]
     assert fields.names == encoded_columns(wanted)
