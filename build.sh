@@ -22,8 +22,8 @@ help() {
   test [ARGS]      setup, then pytest with ARGS
   check            setup, then ruff, mypy and pytest
   bench            setup, then every benchmark: one line of JSON each, kept in var/benchmarks/results.jsonl
-  reliability      setup, then ten trainings with a rank killed or stopped, and thirty nights of ETL with a fault each: all must end as if
-                   there had been none
+  reliability      setup, then two hundred one-epoch reads, ten trainings with a rank killed or stopped, and thirty nights of ETL with a
+                   fault each: all must end as if there had been none
   doctor [ARGS]    what this machine has, what is wrong, and the command that mends it
   lock [ARGS]      write requirements.lock anew from setup.cfg (--upgrade: take newer versions)
   clean [--cache]  remove .venv, var/ and build leftovers; --cache: the user cache too
@@ -231,7 +231,7 @@ check() {
 bench() {
   setup
   mkdir -p var/benchmarks
-  for name in etl growth world loader ranks; do
+  for name in etl growth world train loader ranks growing; do
     printf '+ python -m tests.benchmarks.%s\n' $name
     python -m tests.benchmarks.$name | tee -a var/benchmarks/results.jsonl
   done
@@ -239,6 +239,7 @@ bench() {
 
 reliability() {
   setup
+  run python -m tests.reliability.one_epoch_reads
   run python -m tests.reliability.stopped_ranks
   run python -m tests.reliability.thirty_nights
 }
