@@ -77,7 +77,11 @@ def test_a_score_is_the_same_whatever_the_serving_columns_hold(trained: str):
     assert predictor.model.serving is not None
     assert predictor.model.serving.weight.abs().max() > 0.01  # it was learned
     scores = predictor.log_odds(EXAMPLES)
-    wild = {"slot": np.full(600, 99, np.int32), "depth": np.full(600, np.nan, np.float32), "depth__missing": np.ones(600, np.int8)}
+    wild: dict[str, np.ndarray] = {
+        "slot": np.full(600, 99, np.int32),
+        "depth": np.full(600, np.nan, np.float32),
+        "depth__missing": np.ones(600, np.int8),
+    }
     absent = {name: values for name, values in EXAMPLES.items() if name not in wild}
     assert np.array_equal(predictor.log_odds(EXAMPLES | wild), scores)
     assert np.array_equal(predictor.log_odds(absent), scores)
