@@ -33,8 +33,9 @@ def differences(standing: Template, proposals: Iterable[Proposal]) -> Iterator[s
         elif what := _otherwise(feature, made.feature):
             yield f"~ {feature.column}: {what} ({made.reason})"
     for column, why in standing.left_out.items():
-        if column in by_column and (proposed := by_column[column].feature) is not None:
-            yield f"+ {column}: left out here ({why}); would be {_told(proposed)}: {proposed.reason}"
+        made = by_column.get(column)
+        if made and made.feature:
+            yield f"+ {column}: left out here ({why}); would be {_told(made.feature)}: {made.reason}"
     for made in new_in(by_column.values(), standing):
         yield (
             f"+ {made.column}: new, {_told(made.feature)}: {made.reason}"

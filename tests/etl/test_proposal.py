@@ -85,7 +85,7 @@ def test_a_reason_gives_the_numbers_it_rests_on():
     assert propose(listed).reason == (
         "12 values, the 2 most frequent cover 99.9% of rows: a closed list; missing in 10.0% of rows; alone it orders click with AUC 0.61"
     )
-    ids = texts(*[("u1", 0.02)] * 51, distinct=20_113, filled=2_100_000, rows=2_100_000, sampled=True)
+    ids = texts(("u", 0.02), *[(f"u{n}", 0.001) for n in range(50)], distinct=20_113, filled=2_100_000, rows=2_100_000, sampled=True)
     assert propose(ids).reason == "about 20,100 values, the most frequent in 2.0% of rows; 100,000 buckets, 0.2 values each"
     assert propose(texts(filled=0)).reason == "never filled in 10,000 rows"
     assert propose(texts(("feed", 1.0))).reason == "always 'feed' in 10,000 rows"
