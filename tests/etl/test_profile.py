@@ -15,7 +15,7 @@ from etl.proposal import Described, Labelled
 from tests.small import rows, small_conf
 
 ROWS = 2000
-FEATURES = [
+FEATURES: list[dict[str, Any]] = [
     {"column": "user_id", "family": "user", "type": "hashed", "buckets": 100},
     {"column": "country", "family": "user", "type": "hashed", "buckets": 10},
     {"column": "price", "family": "ad", "type": "continuous"},
