@@ -66,10 +66,9 @@ def _listed(values: Sequence[str]) -> str:
 
 
 def _told(feature: Feature) -> str:
-    size = {
-        "hashed": f" in {feature.buckets:,} buckets",
-        "one_hot": f" of {len(feature.vocabulary)} value{'s' if len(feature.vocabulary) > 1 else ''}",
-        "dense": f" of {feature.width} numbers",
-        "continuous": f" ({feature.transform})",
-    }.get(feature.type, "")
-    return f"{feature.family} {feature.type}{size}"
+    size = f" of {feature.width} numbers" if feature.type == "dense" else f" ({feature.transform})" if feature.type == "continuous" else ""
+    if feature.buckets:
+        size = f" in {feature.buckets:,} buckets"
+    if feature.vocabulary:
+        size = f" of {len(feature.vocabulary):,} value{'s' if len(feature.vocabulary) > 1 else ''}"
+    return f"{feature.family} {feature.type}{size}{f', the first {feature.length}' if feature.length else ''}"
