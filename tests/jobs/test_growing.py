@@ -14,7 +14,9 @@ from etl import schemas
 from etl.tables import read
 from tests.jobs.nights import ROOT, Place, day
 
-DAYS = ("--from", day(1), "--to", day(7), "--only", "ingest,build_examples")
+
+def night_after_days_before(number: int) -> tuple[str, ...]:
+    return ("--backfill-from", day(1), "--from", day(number), "--to", day(number))
 
 
 def written(folder: Path, without_source: str = "", without_head: str = "") -> Place:
@@ -32,12 +34,12 @@ def written(folder: Path, without_source: str = "", without_head: str = "") -> P
 
 def test_a_new_head_and_a_new_source_are_migrated_rebuilt_trained_warm_and_scored(spark: SparkSession, tmp_path: Path) -> None:
     whole, less = written(tmp_path), written(tmp_path, without_source="video", without_head="save")
-    for job, options in (("simulate", ()), ("nightly", DAYS), ("nightly", ("--day", day(7)))):
+    for job, options in (("simulate", ()), ("nightly", night_after_days_before(7))):
         code, told = less.run(job, *options)
         assert code == 0, told
     code, told = whole.run("nightly", "--day", day(8))
     assert code == 2 and "jobs/migrate.py" in told
-    for job, options in (("migrate", ()), ("nightly", DAYS), ("nightly", ("--day", day(8)))):
+    for job, options in (("migrate", ()), ("nightly", night_after_days_before(8))):
         code, told = whole.run(job, *options)
         assert code == 0, told
 
