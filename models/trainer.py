@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -82,7 +82,7 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
 class Fit:
     """A model being fitted on one rank; every rank holds the same weights after every step.
 
-    Shapes: B local rows, H heads, U rows of the table in the local batch, E embedding width. `sums_KH`: the epoch's losses, positives
+    Shapes: B local rows, H heads, U ids of a batch, G weights an id has in all tables. `sums_KH`: the epoch's losses, positives
     predicted, positives observed and rows so far, of all ranks.
     """
 
@@ -215,14 +215,12 @@ def _require_something_to_learn(manifest: Manifest, left_out: Sequence[str], ran
 
 
 def _result(request: TrainRequest, manifest: Manifest, fit: Fit, left_out: list[str], progress: Progress, ranks: int) -> TrainResult:
-    # Summed over an epoch, the batches' losses are the mean loss x rows / batch size.
-    mean_H = (fit.sums_KH[0] * request.training.batch_size / manifest.rows).tolist()
-    ratio_H = fit.seen().ratio
+    seen = fit.seen()
     return TrainResult(
         model_id=request.model_id,
         bundle_dir=str(request.bundle_dir),
-        loss={head: None if head in left_out else mean for head, mean in zip(manifest.heads, mean_H, strict=True)},
-        ratio={head: ratio if math.isfinite(ratio) else None for head, ratio in zip(manifest.heads, ratio_H, strict=True)},
+        loss=_known(manifest.heads, seen.loss),
+        ratio=_known(manifest.heads, seen.ratio),
         left_out=left_out,
         rows=manifest.rows * request.epochs,
         steps=fit.steps,
@@ -232,3 +230,8 @@ def _result(request: TrainRequest, manifest: Manifest, fit: Fit, left_out: list[
         carried=fit.start.carried,
         fresh=fit.start.fresh,
     )
+
+
+def _known(heads: Iterable[str], numbers: Iterable[float]) -> dict[str, float | None]:
+    """By head; None where there was nothing to tell from."""
+    return {head: number if math.isfinite(number) else None for head, number in zip(heads, numbers, strict=True)}
