@@ -274,7 +274,32 @@ class Calibration(Strict):
     min_positives: int = Field(
         200, ge=1, description="a head x tower cell with fewer positives among its fit rows is the identity, and says so"
     )
+    fit_days: int = Field(
+        3, ge=1, le=400, description="a calibrator is fitted on at most this many days up to M-1, of those after its model's training end"
+    )
     ece_bins: int = Field(15, ge=2, le=1000, description="equal-mass bins of the calibration error and the reliability diagram")
+
+
+class Publication(Strict):
+    """What a candidate has to show on the held-out day, beside the model in production, before it serves (models/verdict.py)."""
+
+    max_ne_rise: float = Field(
+        0.005, ge=0, description="relative rise of normalised entropy over production's that is still accepted: 0.005 is half a per cent"
+    )
+    max_auc_fall: float = Field(0.005, ge=0, description="fall of AUC below production's that is still accepted")
+    max_ratio: float = Field(
+        1.25, gt=1, description="predicted over observed after calibration, this many times either way, is still accepted"
+    )
+    max_shift: float = Field(
+        0.5, gt=0, description="population stability index of a cell's predictions against production's on the same rows; more refuses"
+    )
+    min_positives: int = Field(
+        100, ge=1, description="a head x tower cell with fewer positives on the held-out day is shown, and refuses nobody"
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals; of those of single cells, for all judged cells together")
+    challenger: bool = Field(
+        False, description="score the inventory with a candidate that does not serve too, into the table challenger_scores"
+    )
 
 
 class Gate(Strict):
@@ -344,6 +369,7 @@ class Conf(Strict):
     tracking: Tracking = Tracking()
     sampling: Sampling = Sampling()
     calibration: Calibration = Calibration()
+    publication: Publication = Publication()
     gate: Gate = Gate()
 
     @model_validator(mode="after")

@@ -32,7 +32,7 @@ def binned(
             F.lit(place).alias("place"),
             F.lit(name).alias("head"),
             F.least(F.greatest(F.col(f"{column_prefix}{name}"), F.lit(-LIMIT)), F.lit(LIMIT)).alias("z"),
-            _counted_label(name, head).alias("label"),
+            counted_label(name, head).alias("label"),
         )
         for place, (name, head) in enumerate(heads.items())
     ]
@@ -54,6 +54,6 @@ def binned(
     return found.drop(columns="place")
 
 
-def _counted_label(name: str, head: Head) -> Column:
+def counted_label(name: str, head: Head) -> Column:
     label = F.col(f"label_{name}")
     return label if head.parent is None else F.when(F.col(f"label_{head.parent}") == 1, label)

@@ -16,8 +16,8 @@ from etl.tables import frame_of, overwrite_days, read
 
 
 @dataclass(frozen=True)
-class Published:
-    """A published model: its id and what it was trained on."""
+class Registered:
+    """A registered model: its id and what it was trained on."""
 
     model: str
     trained_from: date
@@ -43,17 +43,30 @@ def calibrator_file(model: str, day: date) -> str:
     return f"models/{model}/calibrators/{day.isoformat()}.json"
 
 
-def published_before(spark: SparkSession, conf: Conf, day: date) -> Published | None:
+def published_before(spark: SparkSession, conf: Conf, day: date) -> Registered | None:
     """The model that was current when the night of `day` began; the same answer when that night is run again."""
-    current = (
-        read(spark, conf.workdir, PUBLICATIONS)
-        .where((F.col("what") == "model") & (F.col("day") < F.lit(day)))
-        .orderBy(F.col("day").desc())
-        .select("model", "day")
-    )
-    models = read(spark, conf.workdir, MODELS).select("model", "day", "trained_from", "trained_to")
-    row = current.limit(1).join(models, on=["model", "day"], how="inner").first()
-    return Published(row["model"], row["trained_from"], row["trained_to"]) if row else None
+    current = read(spark, conf.workdir, PUBLICATIONS).where((F.col("what") == "model") & (F.col("day") < F.lit(day)))
+    row = current.orderBy(F.col("day").desc()).select("model").first()
+    return registered(spark, conf, row["model"]) if row else None
+
+
+def registered(spark: SparkSession, conf: Conf, model: str) -> Registered | None:
+    """A model that was a night's candidate, whatever its verdict; None of an id that never was."""
+    rows = read(spark, conf.workdir, MODELS).where(F.col("model") == model).orderBy("day")
+    row = rows.select("model", "trained_from", "trained_to").first()
+    return Registered(row["model"], row["trained_from"], row["trained_to"]) if row else None
+
+
+def last_published_day(spark: SparkSession, conf: Conf) -> date | None:
+    """The newest night that published a model."""
+    row = read(spark, conf.workdir, PUBLICATIONS).where("what = 'model'").agg(F.max("day")).first()
+    return row[0] if row else None
+
+
+def ordered(spark: SparkSession, conf: Conf, day: date) -> str | None:
+    """The model that a person ordered to serve from the night of `day` on (jobs/rollback.py)."""
+    row = read(spark, conf.workdir, PUBLICATIONS).where((F.col("what") == "rollback") & (F.col("day") == F.lit(day))).first()
+    return row["model"] if row else None
 
 
 def register(spark: SparkSession, conf: Conf, day: date, run_id: str, row: dict[str, object]) -> None:
@@ -62,8 +75,8 @@ def register(spark: SparkSession, conf: Conf, day: date, run_id: str, row: dict[
     overwrite_days(frame, conf.workdir, MODELS, day, day)
 
 
-def publish(spark: SparkSession, conf: Conf, day: date, run_id: str, what: str, model: str, scored_day: date | None = None) -> None:
-    """Flip what is current; the last thing a stage does."""
+def publish(spark: SparkSession, conf: Conf, day: date, run_id: str, what: str, model: str | None, scored_day: date | None = None) -> None:
+    """Flip what is current; the last thing a stage does. Without a model the night leaves what was current before it."""
     row = {"what": what, "model": model, "scored_day": scored_day, "published_at": datetime.now(UTC), "run_id": run_id, "day": day}
-    frame = frame_of(spark, [row], PUBLICATIONS)
+    frame = frame_of(spark, [row] if model else [], PUBLICATIONS)
     overwrite_days(frame, conf.workdir, PUBLICATIONS, day, day, also={"what": what})

@@ -8,7 +8,7 @@ K times); for metrics, calibration_daily, models, publications and runs the nigh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql.types import (
     ArrayType,
@@ -27,6 +27,7 @@ from pyspark.sql.types import (
 from conf.schema import Conf
 from conf.template import Feature, Template
 
+ALL = "(all)"  # where a table's line stands for every source, tower or head together
 STRING, LONG, INT, DOUBLE, TIME, DATE = StringType(), LongType(), IntegerType(), DoubleType(), TimestampType(), DateType()
 
 
@@ -161,8 +162,10 @@ MODELS = Table(
         column("parent", STRING, "the model it started from; null when trained from nothing"),
         column("trained_from", DATE, "first training day", nullable=False),
         column("trained_to", DATE, "last training day", nullable=False),
-        column("verdict", STRING, "publish or refuse", nullable=False),
+        column("verdict", STRING, "publish, refuse, or too little (data to tell)", nullable=False),
         column("reason", STRING, "the verdict in words"),
+        column("production", STRING, "the model it was compared with on the held-out day; null without one"),
+        column("comparison", STRING, "JSON: the numbers of the verdict, as models/verdict.py writes them"),
         column("examples_version", LONG, "Delta version of examples it was trained on"),
         column("path", STRING, "bundle folder, relative to the working folder"),
         RUN,
@@ -174,7 +177,12 @@ MODELS = Table(
 PUBLICATIONS = Table(
     "publications",
     (
-        column("what", STRING, "model or scores", nullable=False),
+        column(
+            "what",
+            STRING,
+            "model or scores: what is current since this night; rollback: a person's order of which model is to serve",
+            nullable=False,
+        ),
         column("model", STRING, "model id", nullable=False),
         column("scored_day", DATE, "the day whose scores became current; null for a model"),
         column("published_at", TIME, "wall clock"),
@@ -276,9 +284,13 @@ def served(conf: Conf) -> Table:
         (
             column("impression_id", STRING, "the impression", nullable=False),
             column("model", STRING, "model id", nullable=False),
+            column("user_id", STRING, "null when the user is unknown"),
             column("source", STRING, "feed", nullable=False),
             column("tower", STRING, "tower", nullable=False),
-            *(column(f"logit_{head}", DOUBLE, f"log-odds of {head} given its parent, if any") for head in conf.heads),
+            *(
+                column(f"logit_{head}", DOUBLE, f"log-odds of {head} given its parent, if any; null of a model without that head")
+                for head in conf.heads
+            ),
             *(column(f"label_{head}", INT, "as in examples") for head in conf.heads),
             DAY,
         ),
@@ -319,9 +331,14 @@ def scores(conf: Conf) -> Table:
     )
 
 
+def challenger_scores(conf: Conf) -> Table:
+    """The day's inventory by a candidate that does not serve, to be laid beside `scores`; nothing of it is published."""
+    return replace(scores(conf), name="challenger_scores")
+
+
 def all_tables(conf: Conf) -> dict[str, Table]:
     tables = (
         impressions(conf), ENGAGEMENTS, entity(conf, "user"), entity(conf, "ad"), inventory(conf), QUARANTINE, history(conf),
-        examples(conf), served(conf), scores(conf), METRICS, CALIBRATION_DAILY, MODELS, PUBLICATIONS, RUNS,
+        examples(conf), served(conf), scores(conf), challenger_scores(conf), METRICS, CALIBRATION_DAILY, MODELS, PUBLICATIONS, RUNS,
     )  # fmt: skip
     return {table.name: table for table in tables}

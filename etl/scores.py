@@ -45,17 +45,23 @@ def with_log_odds(
     return _mapped(frame, template, towers, keep, [f"logit_{head}" for head in heads], partial(_finite, predict))
 
 
-def served_rows(examples: DataFrame, conf: Conf, towers: Sequence[str], predict: Numbers, *, model_id: str) -> DataFrame:
-    """Rows of the `served` table: what model `model_id` gives to `examples`, beside their labels. Grain: impression_id."""
+def served_rows(
+    examples: DataFrame, conf: Conf, template: Template, towers: Sequence[str], predict: Numbers, *, model_id: str
+) -> DataFrame:
+    """Rows of the `served` table: what model `model_id` gives to `examples`, beside their labels. Grain: impression_id.
+
+    `template`, `towers`: the model's own, which may be older than the configuration's.
+    """
     table = served(conf)
-    keep = ("impression_id", "source", "tower", *(f"label_{head}" for head in conf.heads), "day")
-    rows = with_log_odds(examples, conf.template, towers, conf.heads, predict, keep)
+    keep = ("impression_id", "user_id", "source", "tower", *(f"label_{head}" for head in conf.heads), "day")
+    rows = with_log_odds(examples, template, towers, conf.heads, predict, keep)
     return rows.withColumn("model", F.lit(model_id)).select(*(field.name for field in table.columns))
 
 
 def score_inventory(
     inventory: DataFrame,
     conf: Conf,
+    template: Template,
     towers: Sequence[str],
     predict: Probabilities,
     *,
@@ -67,10 +73,11 @@ def score_inventory(
 ) -> DataFrame:
     """Rows of the `scores` table for one day's inventory. Grain: inventory_id. `scored_at` carries its offset (UTC).
 
-    `inventory` holds rows of `inventory` with the users' and ads' features joined on. Each row is scored once, in this call: the result is
-    checkpointed before rows are ranked, for as long as the frame is held, so a rank belongs to the very probabilities beside it.
+    `inventory` holds rows of `inventory` with the users' and ads' features joined on; `template`, `towers` are the model's own. Each row is
+    scored once, in this call: the result is checkpointed before rows are ranked, for as long as the frame is held, so a rank belongs to the
+    very probabilities beside it.
     """
-    scored = _scored(inventory, conf, towers, predict).localCheckpoint()
+    scored = _scored(inventory, conf, template, towers, predict).localCheckpoint()
     ranked, rows = with_global_index(scored, "utility", "inventory_id", descending=True)
     # Share of the day's other rows ranked below: 1 for the best, 0 for the last; a row without others is the best.
     percentile = (F.lit(rows - 1) - F.col("index")) / F.lit(rows - 1) if rows > 1 else F.lit(1.0)
@@ -86,13 +93,13 @@ def score_inventory(
     return ranked.withColumns(literals).select(*(field.name for field in scores(conf).columns))
 
 
-def _scored(inventory: DataFrame, conf: Conf, towers: Sequence[str], predict: Probabilities) -> DataFrame:
+def _scored(inventory: DataFrame, conf: Conf, template: Template, towers: Sequence[str], predict: Probabilities) -> DataFrame:
     """Probabilities and what follows from them row by row: utility, expected engagements, flags."""
     heads = list(conf.heads)
     keep = ("inventory_id", "source", "tower", "campaign_id", "advertiser_id", "expected_impressions", "day", "__unknown_user")
     outputs = [*(f"p_{head}_raw" for head in heads), *(f"p_{head}" for head in heads)]
     rows = inventory.withColumn("__unknown_user", F.col("user_id").isNull())
-    scored = _mapped(rows, conf.template, towers, keep, outputs, partial(_raw_and_calibrated, predict))
+    scored = _mapped(rows, template, towers, keep, outputs, partial(_raw_and_calibrated, predict))
     utility = reduce(add, (F.col(f"p_{name}") * head.utility_weight for name, head in conf.heads.items()))
     expected = {f"expected_{head}": F.col(f"p_{head}") * F.col("expected_impressions") for head in heads}
     known_tower = F.col("tower").isin(list(towers))

@@ -1,26 +1,28 @@
-"""The night's model on later days -> `served`, and a calibrator fitted on them. A stage of jobs/nightly.py.
+"""Candidate and production on later days -> `served`, and a calibrator for each, fitted on them. A stage of jobs/nightly.py.
 
-The model is replayed on the days after its training end up to M. Fit rows are those up to M-1; M only reports.
+A model is replayed on days after its training end, up to M. Fit rows are those up to M-1; M only reports.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
+from conf.template import Template
 from etl import schemas
 from etl.calibration_stats import binned
-from etl.registry import calibrator_file, model_dir
+from etl.registry import calibrator_file
 from etl.scores import served_rows
-from etl.splits import ONE_DAY, days_between
+from etl.splits import days_between
 from etl.tables import overwrite_days, read_days
-from jobs.common import NotYet, Outcome, Run, Stage, write_whole
+from jobs.common import Outcome, Run, Stage, write_whole
+from jobs.contenders import Contender, candidate, contenders
 from jobs.gate import judged_alone
 from models.bundle import read_meta
 from models.calibration import Bin, Calibrator, fit_calibrator
@@ -28,47 +30,45 @@ from models.predictor import predict
 from validation.gate import Judged
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """The model that this night trained."""
-
-    model: str
-    trained_to: date
-
-    @property
-    def fit_from(self) -> date:
-        return self.trained_to + ONE_DAY
-
-
-def candidate(run: Run) -> Candidate:
-    """NotYet where this night has no model."""
-    made = run.counts_of("train")
-    if not made:
-        raise NotYet("no model yet")
-    return Candidate(made["model"], date.fromisoformat(made["trained_to"]))
-
-
 def inputs(run: Run) -> dict[str, str]:
-    chosen = candidate(run)
-    bundle = run.contents.of_file(f"models/{chosen.model}/bundle.json")
-    return bundle | run.contents.of_days("examples", chosen.fit_from, run.night.held_out)
+    found: dict[str, str] = {}
+    for one in contenders(run):
+        found |= run.contents.of_file(f"models/{one.model}/bundle.json")
+        found |= run.contents.of_days("examples", one.fit_from(run), run.night.held_out)
+    return found
 
 
 def work(run: Run) -> Outcome:
-    conf, chosen, held_out = run.conf, candidate(run), run.night.held_out
-    bundle = model_dir(conf, chosen.model)
-    towers = read_meta(bundle)["towers"]
-    examples = read_days(run.spark, conf.workdir, schemas.examples(conf), chosen.fit_from, held_out)
-    served = served_rows(examples, conf, towers, partial(predict, str(bundle)), model_id=chosen.model)
-    overwrite_days(served, conf.workdir, schemas.served(conf), chosen.fit_from, held_out, also={"model": chosen.model})
-    table, rows = schemas.served(conf), served_by(run, chosen.model, chosen.fit_from, held_out)
-    judged = judged_alone(run, Judged(table, rows, chosen.fit_from, held_out, usual=False))
-    bins = binned(served_by(run, chosen.model, chosen.fit_from, run.night.calibrate_to), conf.heads)
+    chosen, held_out = contenders(run), run.night.held_out
+    for one in chosen:
+        replay(run, one)
+    first, table = min(one.fit_from(run) for one in chosen), schemas.served(run.conf)
+    rows = read_days(run.spark, run.conf.workdir, table, first, held_out).where(F.col("model").isin([one.model for one in chosen]))
+    judged = judged_alone(run, Judged(table, rows, first, held_out, usual=False))
+    fitted = {one.model: fit(run, one) for one in chosen}
+    files = tuple(calibrator_file(one.model, run.night.day) for one in chosen)
+    days = tuple(f"served@{one.model}/{day}" for one in chosen for day in days_between(one.fit_from(run), held_out))
+    newest = candidate(run)
+    return Outcome((*files, *days), judged, told(fitted[newest.model], newest.fit_from(run), run.night.calibrate_to))
+
+
+def replay(run: Run, one: Contender) -> None:
+    """What the model gives to the days that fit its calibrator, and to M."""
+    conf, first, last = run.conf, one.fit_from(run), run.night.held_out
+    meta = read_meta(one.bundle(run))
+    template = Template.model_validate(meta["template"])
+    examples = read_days(run.spark, conf.workdir, schemas.examples(conf), first, last)
+    served = served_rows(examples, conf, template, meta["towers"], partial(predict, str(one.bundle(run))), model_id=one.model)
+    overwrite_days(served, conf.workdir, schemas.served(conf), first, last, also={"model": one.model})
+
+
+def fit(run: Run, one: Contender) -> Calibrator:
+    conf = run.conf
+    bins = binned(served_by(run, one.model, one.fit_from(run), run.night.calibrate_to), conf.heads)
+    towers = read_meta(one.bundle(run))["towers"]
     calibrator = fit_calibrator(cast(Iterable[Bin], bins.itertuples(index=False)), list(conf.heads), towers, conf.calibration.min_positives)
-    file = calibrator_file(chosen.model, run.night.day)
-    write_whole(Path(conf.workdir).resolve() / file, calibrator.to_json())
-    outputs = (file, *(f"served@{chosen.model}/{day}" for day in days_between(chosen.fit_from, held_out)))
-    return Outcome(outputs, {"calibrator": file, **judged}, told(calibrator, chosen.fit_from, run.night.calibrate_to))
+    write_whole(Path(conf.workdir).resolve() / calibrator_file(one.model, run.night.day), calibrator.to_json())
+    return calibrator
 
 
 def served_by(run: Run, model: str, first: date, last: date) -> DataFrame:

@@ -28,7 +28,7 @@ from etl.splits import ONE_DAY, Night
 from etl.tables import ConflictError, TableError
 from jobs.progress import Progress
 
-DONE, BUG, USAGE, INPUT, VALIDATION, TRAINING, SCORING, CONFLICT = 0, 1, 2, 3, 4, 5, 6, 7
+DONE, BUG, USAGE, INPUT, VALIDATION, TRAINING, SCORING, CONFLICT, REFUSED = 0, 1, 2, 3, 4, 5, 6, 7, 8
 
 
 class StageFailed(RuntimeError):
@@ -66,6 +66,7 @@ class Run:
     records: list[dict[str, Any]] = field(default_factory=list)  # this run's stages so far, as the summary and the report tell them
     failed_counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     landed: dict[str, Any] = field(default_factory=dict)  # kind -> what ingest found when it asked for its inputs
+    production: Any = None  # the model that was current as the night began, once looked up (jobs/contenders.py)
 
     @property
     def first(self) -> date:

@@ -1,4 +1,4 @@
-"""The held-out day, before and after calibration -> `metrics` and `calibration_daily`. A stage of jobs/nightly.py.
+"""The held-out day by candidate and production, before and after calibration -> `metrics` and `calibration_daily`. A stage of jobs/nightly.py.
 
 A child head stands for p(child | parent), on rows whose parent's label is 1.
 """
@@ -6,57 +6,52 @@ A child head stands for p(child | parent), on rows whose parent's label is 1.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from etl.calibration_stats import binned
 from etl.registry import calibrator_file
-from etl.schemas import CALIBRATION_DAILY, METRICS
+from etl.schemas import ALL, CALIBRATION_DAILY, METRICS
 from etl.tables import frame_of, overwrite_days
-from jobs.calibrate import candidate, served_by
+from jobs.calibrate import served_by
 from jobs.common import Outcome, Run, Stage
+from jobs.contenders import candidate, contenders
 from jobs.gate import judged_alone, of_this_night
 from models import metrics
 from models.calibration import IDENTITY, Calibrator
 from models.metrics import Bins
 
-ALL = "(all)"
-
 
 def inputs(run: Run) -> dict[str, str]:
-    chosen = candidate(run)
     held_out = run.night.held_out
-    return run.contents.of_days("served", held_out, held_out, chosen.model) | run.contents.of_file(
-        calibrator_file(chosen.model, run.night.day)
-    )
+    found: dict[str, str] = {}
+    for one in contenders(run):
+        found |= run.contents.of_days("served", held_out, held_out, one.model) | run.contents.of_file(
+            calibrator_file(one.model, run.night.day)
+        )
+    return found
 
 
 def work(run: Run) -> Outcome:
-    conf, chosen, day = run.conf, candidate(run), run.night.day
-    calibrator = read_calibrator(run, chosen.model)
-    counted = binned(served_by(run, chosen.model, run.night.held_out, run.night.held_out), conf.heads, by=("source", "tower"))
-    stamp = {"model": chosen.model, "measured_day": run.night.held_out, "run_id": run.run_id, "day": day}
-    groups = conf.calibration.ece_bins
-    found = [stamp | row for row in metric_rows(counted, calibrator, groups)]
+    conf, day, held_out, groups = run.conf, run.night.day, run.night.held_out, run.conf.calibration.ece_bins
+    found, diagram = [], []
+    for one in contenders(run):
+        calibrator, stamp = one.calibrator(run), {"model": one.model, "measured_day": held_out, "run_id": run.run_id, "day": day}
+        counted = binned(served_by(run, one.model, held_out, held_out), conf.heads, by=("source", "tower"))
+        found += [stamp | row for row in metric_rows(counted, calibrator, groups)]
+        diagram += [stamp | row for row in reliability_rows(counted, calibrator, groups)]
     overwrite_days(frame_of(run.spark, found, METRICS), conf.workdir, METRICS, day, day)
-    diagram = [stamp | row for row in reliability_rows(counted, calibrator, groups)]
     overwrite_days(frame_of(run.spark, diagram, CALIBRATION_DAILY), conf.workdir, CALIBRATION_DAILY, day, day)
     judged = judged_alone(run, of_this_night(run, METRICS), of_this_night(run, CALIBRATION_DAILY))
-    overall = {row["head"]: row for row in found if row["stage"] == "calibrated" and row["source"] == row["tower"] == ALL}
+    newest = [row for row in found if row["model"] == candidate(run).model]
+    overall = {row["head"]: row for row in newest if row["stage"] == "calibrated" and row["source"] == row["tower"] == ALL}
     told = ", ".join(
         f"{head} NE {row['ne']:.3f} AUC {row['auc']:.3f}"
         for head, row in overall.items()
         if row["ne"] is not None and row["auc"] is not None
     )
-    return Outcome(
-        (f"metrics/{day}", f"calibration_daily/{day}"), judged, f"held-out {run.night.held_out}: {told or 'no head has both classes'}"
-    )
-
-
-def read_calibrator(run: Run, model: str) -> Calibrator:
-    return Calibrator.from_json((Path(run.conf.workdir) / calibrator_file(model, run.night.day)).read_text(encoding="utf-8"))
+    return Outcome((f"metrics/{day}", f"calibration_daily/{day}"), judged, f"held-out {held_out}: {told or 'no head has both classes'}")
 
 
 def slices(counted: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:

@@ -5,7 +5,7 @@ spark-submit jobs/nightly.py --conf-file conf/demo.yaml --from 2026-05-01 --to 2
 spark-submit jobs/nightly.py --conf-file conf/demo.yaml --backfill-from 2026-05-01 --from 2026-05-15 --to 2026-05-16
 
 Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 input missing, 4 validation failed, 5 training failed, 6 scoring failed,
-7 lock held or conflict. `<workdir>/runs/<day>/run_summary.json` says the same in words.
+7 lock held or conflict, 8 candidate refused: yesterday's model serves. `<workdir>/runs/<day>/run_summary.json` says the same in words.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from etl.session import start
 from etl.splits import ONE_DAY, Night, days_between
 from etl.tables import create_tables, table_path
 from jobs import build_examples, calibrate, evaluate, gate, ingest, publish_model, report, score, train
-from jobs.common import DONE, Run, Stage, code_of, conf_of, day_option, main, open_run, parser, run_stage, write_summary
+from jobs.common import DONE, REFUSED, Run, Stage, code_of, conf_of, day_option, main, open_run, parser, run_stage, write_summary
 from jobs.progress import Progress
 
 ETL = (ingest.STAGE, build_examples.STAGE, gate.STAGE)
@@ -46,9 +46,8 @@ def nightly(argv: Sequence[str] | None) -> int:
             run_night(spark, conf, backfill, first - ONE_DAY, ETL)
         if chosen is not None and first != last:
             return run_night(spark, conf, first, last, chosen)
-        for day in days_between(first, last):
-            run_night(spark, conf, day, day, chosen or STAGES)
-        return DONE
+        # Of several nights the one refusal is not hidden by a later night that passes.
+        return max([run_night(spark, conf, day, day, chosen or STAGES) for day in days_between(first, last)], default=DONE)
     finally:
         spark.stop()
 
@@ -95,7 +94,8 @@ def run_night(spark: SparkSession, conf: Conf, asked: date, day: date, stages: S
         try:
             for stage in stages:
                 run_stage(run, stage, progress)
-            return finish(run, DONE, "done", begun, progress)
+            code, reason = ending(run, stages)
+            return finish(run, code, reason, begun, progress)
         except Exception as error:
             finish(run, code_of(error), f"{type(error).__name__}: {error}", begun, progress)
             try:
@@ -103,6 +103,14 @@ def run_night(spark: SparkSession, conf: Conf, asked: date, day: date, stages: S
             except Exception as second:  # the first error is the one to show
                 progress.say(f"no report: {type(second).__name__}: {second}")
             raise
+
+
+def ending(run: Run, stages: Sequence[Stage]) -> tuple[int, str]:
+    """Exit code and reason of a night whose stages all ended; a refused candidate is told each time its night is run."""
+    decided = run.counts_of("publish_model") if publish_model.STAGE in stages else {}
+    if decided.get("refused"):
+        return REFUSED, publish_model.status_of(decided)
+    return DONE, "done"
 
 
 def finish(run: Run, code: int, reason: str, begun: float, progress: Progress) -> int:
@@ -120,7 +128,7 @@ def finish(run: Run, code: int, reason: str, begun: float, progress: Progress) -
         "report": str(run.run_dir / "report.html"),
     }
     path = write_summary(run.run_dir, summary)
-    progress.say(f"{'done' if code == DONE else 'FAILED'} in {seconds:.1f} s; {path}")
+    progress.say(f"{ {DONE: 'done', REFUSED: 'done, candidate refused,'}.get(code, 'FAILED') } in {seconds:.1f} s; {path}")
     if any(row["stage"] == "report" and row["status"] == "done" for row in run.records):
         progress.say(f"report  {run.run_dir / 'report.html'}\nscores  {table_path(run.conf.workdir, 'scores')} (day {run.night.scored})")
     return code

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ from pyspark.sql import functions as F
 
 from etl import schemas
 from etl.schemas import CALIBRATION_DAILY, METRICS, Table
-from etl.splits import ONE_DAY
 from etl.tables import read_days, table_path
-from jobs.common import Outcome, Run, Stage, write_whole
+from jobs.common import NotYet, Outcome, Run, Stage, write_whole
+from jobs.contenders import Contender, candidate, serving
+from jobs.publish_model import status_of
 from validation.report import ReportData, Scores, Training, render
 
 GATED = ("gate", "calibrate", "evaluate", "publish_model", "score")  # stages that judge tables
 
 
 def work(run: Run) -> Outcome:
-    path = write_report(run, "done", "good")
+    decided = run.counts_of("publish_model")
+    path = write_report(run, *((status_of(decided), "warning") if decided.get("refused") else ("done", "good")))
     return Outcome((), {}, str(path))
 
 
@@ -37,9 +39,9 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
     findings = [finding for counts in gates.values() for finding in counts["findings"]]
     if level == "good" and any(not finding["success"] for finding in findings):
         level, status = "warning", f"{status}, with warnings of the gate"
-    fitted = calibrator_of(run)
-    metrics = night_rows(run, METRICS)
-    fit_from = date.fromisoformat(made["trained_to"]) + ONE_DAY if made else None
+    shown, decided = shown_model(run), run.counts_of("publish_model")
+    fitted = calibrator_of(run, shown)
+    metrics = night_rows(run, METRICS, shown)
     return ReportData(
         name=conf.name,
         status=status,
@@ -58,11 +60,14 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
         findings=findings,
         docs={stage: os.path.relpath(counts["docs"], run.run_dir) for stage, counts in gates.items()},
         training=training_of(made) if made else None,
-        fit_days=f"{fit_from} to {night.calibrate_to}" if fit_from else "",
+        fit_days=f"{shown.fit_from(run)} to {night.calibrate_to}" if fitted and shown else "",
+        shown=shown.model if shown else "",
+        decision=decided if "verdict" in decided else None,
         calibrator=fitted,
+        judged_positives=conf.publication.min_positives,
         min_positives=conf.calibration.min_positives,
         metrics=metrics,
-        reliability=night_rows(run, CALIBRATION_DAILY),
+        reliability=night_rows(run, CALIBRATION_DAILY, shown),
         scores=scores_of(run),
     )
 
@@ -72,14 +77,26 @@ def training_of(made: dict[str, Any]) -> Training:
     return Training(**{name: made[name] for name in names}, loss={head: loss for head, loss in made["loss"].items() if loss is not None})
 
 
-def calibrator_of(run: Run) -> dict[str, dict[str, Any]]:
-    file = run.counts_of("calibrate").get("calibrator")
-    return json.loads((Path(run.conf.workdir) / file).read_text(encoding="utf-8"))["cells"] if file else {}
+def shown_model(run: Run) -> Contender | None:
+    """The model that serves; where none does yet, this night's candidate."""
+    for which in (serving, candidate):
+        with contextlib.suppress(NotYet):
+            return which(run)
+    return None
 
 
-def night_rows(run: Run, table: Table) -> list[dict[str, Any]]:
-    day = run.night.day
-    return [row.asDict() for row in read_days(run.spark, run.conf.workdir, table, day, day).collect()]
+def calibrator_of(run: Run, shown: Contender | None) -> dict[str, dict[str, Any]]:
+    if shown is None or not run.counts_of("calibrate"):
+        return {}
+    with contextlib.suppress(FileNotFoundError):  # a night that failed before it was fitted
+        return json.loads(shown.calibrator_text(run))["cells"]
+    return {}
+
+
+def night_rows(run: Run, table: Table, shown: Contender | None) -> list[dict[str, Any]]:
+    """This night's rows of the model that is shown."""
+    day, model = run.night.day, shown.model if shown else ""
+    return [row.asDict() for row in read_days(run.spark, run.conf.workdir, table, day, day).where(F.col("model") == model).collect()]
 
 
 def notes_of(calibrator: dict[str, dict[str, Any]], metrics: list[dict[str, Any]], needed: int) -> list[str]:

@@ -1,25 +1,26 @@
-"""The next day's inventory, scored and calibrated -> `scores`, then published. A stage of jobs/nightly.py."""
+"""The next day's inventory, scored and calibrated by the model that serves -> `scores`, then published. A stage of jobs/nightly.py."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from pyspark.errors import PythonException
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from conf.template import Template
 from etl import schemas
 from etl.entities import first_state_day, with_entity
 from etl.history import first_history_day, wanted, with_history
 from etl.landing import InputMissing, pattern
-from etl.registry import calibrator_file, model_dir, publish
+from etl.registry import calibrator_file, publish
 from etl.runs import fingerprint
 from etl.scores import ScoringError, score_inventory
 from etl.splits import start_of
 from etl.tables import overwrite_days, pin, read_days
-from jobs.calibrate import candidate
 from jobs.common import SCORING, Outcome, Run, Stage, StageFailed
+from jobs.contenders import Contender, candidate, serving
 from jobs.gate import judged_alone, of_this_night
 from models.bundle import read_meta
 from models.predictor import predict_probabilities
@@ -27,8 +28,10 @@ from validation.gate import Judged
 
 
 def inputs(run: Run) -> dict[str, str]:
-    chosen, scored = candidate(run), run.night.scored
-    found = {"model": chosen.model} | run.contents.of_file(calibrator_file(chosen.model, run.night.day))
+    scored = run.night.scored
+    found = {"models": ", ".join(one.model for one in scorers(run))}
+    for one in scorers(run):
+        found |= run.contents.of_file(calibrator_file(one.model, run.night.day))
     for table in ("users", "ads"):
         found |= run.contents.of_days(table, first_state_day(scored, run.conf), run.night.day)
     if wanted(run.conf):
@@ -36,8 +39,32 @@ def inputs(run: Run) -> dict[str, str]:
     return found | run.contents.of_days("inventory", scored, scored)
 
 
+def scorers(run: Run) -> list[Contender]:
+    """The model that serves, and where asked for the candidate that does not."""
+    first, other = serving(run), candidate(run)
+    return [first, other] if run.conf.publication.challenger and other != first else [first]
+
+
 def work(run: Run) -> Outcome:
-    conf, spark, chosen, scored = run.conf, run.spark, candidate(run), run.night.scored
+    conf, day, scored = run.conf, run.night.day, run.night.scored
+    rows, version = inventory_rows(run)
+    serves, *others = scorers(run)
+    score_with(run, serves, rows, version, schemas.scores(conf))
+    count, table = require_balance(run), schemas.scores(conf)
+    written = read_days(run.spark, conf.workdir, table, scored, scored)
+    judged = judged_alone(run, Judged(table, written, scored, scored, usual=False), of_this_night(run, schemas.PUBLICATIONS))
+    for challenger in others:
+        score_with(run, challenger, rows, version, schemas.challenger_scores(conf))
+    publish(run.spark, conf, day, run.run_id, "scores", serves.model, scored)
+    outputs = (f"scores/{scored}", f"publications/{day}", *(f"challenger_scores/{scored}" for _ in others))
+    beside = "".join(f", and by the challenger {one.model}" for one in others)
+    counts = {"rows": count, "scored": scored.isoformat(), "model": serves.model, **judged}
+    return Outcome(outputs, counts, f"{count:,} rows of {scored} scored by {serves.model}{beside}")
+
+
+def inventory_rows(run: Run) -> tuple[DataFrame, int]:
+    """The day's candidates with the features known for them, and the version of `inventory` that they come from."""
+    conf, spark, scored = run.conf, run.spark, run.night.scored
     table = schemas.inventory(conf)
     source = pin(spark, conf.workdir, table)
     rows = read_days(spark, conf.workdir, table, scored, scored, source.version)
@@ -48,35 +75,29 @@ def work(run: Run) -> Outcome:
         states = read_days(spark, conf.workdir, schemas.entity(conf, family), first_state_day(scored, conf), run.night.day)
         rows = with_entity(rows, states, conf, family, scored, scored, F.lit(start_of(scored)))
     history = read_days(spark, conf.workdir, schemas.history(conf), first_history_day(scored, conf), run.night.day)
-    rows = with_history(rows, history, conf, scored, scored)
-    bundle, calibrator = (
-        model_dir(conf, chosen.model),
-        (Path(conf.workdir) / calibrator_file(chosen.model, run.night.day)).read_text(encoding="utf-8"),
-    )
+    return with_history(rows, history, conf, scored, scored), source.version
+
+
+def score_with(run: Run, one: Contender, rows: DataFrame, version: int, table: schemas.Table) -> None:
+    """The day's rows by one model and its calibrator of this night, into `table`."""
+    conf, bundle, calibrator = run.conf, one.bundle(run), one.calibrator_text(run)
+    meta = read_meta(bundle)
     try:
         scores = score_inventory(
             rows,
             conf,
-            read_meta(bundle)["towers"],
+            Template.model_validate(meta["template"]),
+            meta["towers"],
             partial(predict_probabilities, str(bundle), calibrator),
-            model_id=chosen.model,
+            model_id=one.model,
             calibrator_id=fingerprint(calibrator),
-            inventory_version=source.version,
+            inventory_version=version,
             run_id=run.run_id,
             scored_at=datetime.now(UTC),
         )
-        overwrite_days(scores, conf.workdir, schemas.scores(conf), scored, scored)
+        overwrite_days(scores, conf.workdir, table, run.night.scored, run.night.scored)
     except (PythonException, ScoringError) as error:
         raise StageFailed(str(error), SCORING) from error
-    count, table = require_balance(run), schemas.scores(conf)
-    rows = read_days(spark, conf.workdir, table, scored, scored)
-    judged = judged_alone(run, Judged(table, rows, scored, scored, usual=False), of_this_night(run, schemas.PUBLICATIONS))
-    publish(spark, conf, run.night.day, run.run_id, "scores", chosen.model, scored)
-    return Outcome(
-        (f"scores/{scored}", f"publications/{run.night.day}"),
-        {"rows": count, "scored": scored.isoformat(), **judged},
-        f"{count:,} rows of {scored} scored",
-    )
 
 
 def require_balance(run: Run) -> int:
@@ -93,7 +114,7 @@ def require_balance(run: Run) -> int:
 STAGE = Stage(
     name="score",
     packages=("etl", "models", "validation"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "template", "clock", "history"})],
+    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "template", "clock", "history", "publication"})],
     inputs=inputs,
     work=work,
 )

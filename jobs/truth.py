@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.schema import Conf
 from etl import schemas
+from etl.registry import registered
 from etl.session import start
 from etl.splits import ONE_DAY, Night
 from etl.tables import TableError, read_days
@@ -97,7 +98,8 @@ def compare(spark: SparkSession, conf: Conf, night: Night) -> tuple[list[Cell], 
     scored, heads = night.scored, conf.heads
     scores = read_days(spark, conf.workdir, schemas.scores(conf), scored, scored)
     model, trained_to = model_of(spark, conf, night, scores)
-    first, last = trained_to + ONE_DAY, night.calibrate_to
+    last = night.calibrate_to
+    first = max(trained_to + ONE_DAY, last - (conf.calibration.fit_days - 1) * ONE_DAY)
     served = read_days(spark, conf.workdir, schemas.served(conf), first, last)
     fits = fit_bins(served.where(served["model"] == model), true_rows(spark, conf, "impressions", first, last), heads)
     truth = true_rows(spark, conf, "inventory", scored, scored).persist()
@@ -109,11 +111,11 @@ def compare(spark: SparkSession, conf: Conf, night: Night) -> tuple[list[Cell], 
 
 def model_of(spark: SparkSession, conf: Conf, night: Night, scores: DataFrame) -> tuple[str, date]:
     """The one model that scored the day, and the last day it was trained on."""
-    models = read_days(spark, conf.workdir, schemas.MODELS, night.day, night.day).select("model", "trained_to")
-    found = scores.select("model").distinct().join(models, on="model", how="inner").collect()
-    if len(found) != 1:
-        raise TableError(f"{len(found)} models of the night of {night.day} scored {night.scored}; run that night first")
-    return found[0]["model"], found[0]["trained_to"]
+    named = [row["model"] for row in scores.select("model").distinct().collect()]
+    found = registered(spark, conf, named[0]) if len(named) == 1 else None
+    if found is None:
+        raise TableError(f"{len(named)} models scored {night.scored}, one that is registered is needed; run the night of {night.day} first")
+    return found.model, found.trained_to
 
 
 def oracle_of(fits: pd.DataFrame) -> Platt:

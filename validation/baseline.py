@@ -16,7 +16,6 @@ from conf.schema import Gate
 from validation.checks import Check
 from validation.findings import Severity
 
-ALL = "(all)"
 WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
 Rows = Mapping[str, Mapping[str, int]]  # day -> source -> rows

@@ -17,8 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf.template import Feature
-from etl.schemas import Table
-from validation.baseline import ALL
+from etl.schemas import ALL, Table
 from validation.checks import SAMPLE, Check
 from validation.drift import Profile, cuts
 from validation.expectations import KEY_WITHIN_DAY, Sums, value_of

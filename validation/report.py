@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from etl.schemas import ALL
 from validation.plots import CALIBRATED, RAW, reliability_svg
 
 Row = Mapping[str, Any]
-ALL = "(all)"
 COUNTS = ("rows_in", "kept", "duplicates", "quarantined", "late", "not_due", "other_day")
 NOTHING = "\N{EN DASH}"
 
@@ -72,8 +72,11 @@ class ReportData:
     findings: Sequence[Row] = ()  # validation.findings.Finding as a dict
     docs: Mapping[str, str] = field(default_factory=dict)
     training: Training | None = None
+    shown: str = ""  # the model whose calibrator and metrics are shown: the one that serves
+    decision: Row | None = None  # what publish_model counted: verdict, reason, production, serves, whole, cells (models/verdict.py)
     fit_days: str = ""  # the days whose served rows fitted the calibrator
     calibrator: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)  # head -> tower -> method, b0, b1, positives, rows, reason
+    judged_positives: int = 0  # publication.min_positives: cells with fewer are shown faint
     min_positives: int = 0  # calibration.min_positives: cells with fewer are shown faint
     metrics: Sequence[Row] = ()  # rows of `metrics` of this night
     reliability: Sequence[Row] = ()  # rows of `calibration_daily` of this night

@@ -144,7 +144,7 @@ def _model_rules(conf: Conf) -> list[Rule]:
     return [
         Rule("trained_days_in_order", "trained_from <= trained_to", "a model is trained on one day at least", "trained_to"),
         Rule("trained_before_the_night", "trained_to < day", "labels of later days are not final", "trained_to"),
-        Rule("verdict_known", "verdict IN ('publish', 'refuse')", "what became of the candidate", "verdict"),
+        Rule("verdict_known", "verdict IN ('publish', 'refuse', 'too little')", "what became of the candidate", "verdict"),
         present("reason", "a verdict without its reason helps nobody"),
         Rule("path_inside", "path = concat('models/', model)", "the bundle lies in the working folder, by its id", "path"),
         Rule("parent_is_another", "parent IS NULL OR parent <> model", "a model does not start from itself", "parent"),
@@ -153,7 +153,7 @@ def _model_rules(conf: Conf) -> list[Rule]:
 
 def _publication_rules(conf: Conf) -> list[Rule]:
     return [
-        Rule("what_known", "what IN ('model', 'scores')", "what became current", "what"),
+        Rule("what_known", "what IN ('model', 'scores', 'rollback')", "what became current, or the order for it", "what"),
         Rule("scored_day_of_scores", "(scored_day IS NOT NULL) = (what = 'scores')", "scores are of a day, a model is not", "scored_day"),
         Rule("published_at_present", "published_at IS NOT NULL", "when it became current", "published_at"),
     ]
@@ -174,6 +174,7 @@ BUILT: dict[str, Callable[[Conf], list[Rule]]] = {
     "history": _history_rules,
     "served": _served_rules,
     "scores": _score_rules,
+    "challenger_scores": _score_rules,
     "metrics": _metric_rules,
     "calibration_daily": _bin_rules,
     "models": _model_rules,

@@ -61,7 +61,16 @@ def inventory(spark: SparkSession, *given: dict[str, Any]) -> DataFrame:
 
 def scored(frame: DataFrame, probability: Callable = probabilities) -> DataFrame:
     return score_inventory(
-        frame, CONF, TOWERS, probability, model_id="m1", calibrator_id="k1", inventory_version=4, run_id="r1", scored_at=at("23:00")
+        frame,
+        CONF,
+        CONF.template,
+        TOWERS,
+        probability,
+        model_id="m1",
+        calibrator_id="k1",
+        inventory_version=4,
+        run_id="r1",
+        scored_at=at("23:00"),
     )
 
 
@@ -91,11 +100,13 @@ def test_served_rows_are_the_tables_with_labels_as_in_examples(spark: SparkSessi
         {"impression_id": "a", "ad_age_days": 1.0, "label_click": 1, "label_good_click": None},
         {"impression_id": "b", "label_click": 0},
     ]
-    found = served_rows(rows(spark, schemas.examples(CONF), shown), CONF, TOWERS, age_tower_missing, model_id="m1")
+    found = served_rows(
+        rows(spark, schemas.examples(CONF), shown, user_id="u1"), CONF, CONF.template, TOWERS, age_tower_missing, model_id="m1"
+    )
     assert [(f.name, f.dataType) for f in found.schema] == [(f.name, f.dataType) for f in schemas.served(CONF).columns]
     assert sorted(found.collect()) == [
-        ("a", "m1", "feed", "feed", 1.0, 0.0, 0.0, 1, None, None, DAY),
-        ("b", "m1", "feed", "feed", 0.0, 0.0, 1.0, 0, None, None, DAY),
+        ("a", "m1", "u1", "feed", "feed", 1.0, 0.0, 0.0, 1, None, None, DAY),
+        ("b", "m1", "u1", "feed", "feed", 0.0, 0.0, 1.0, 0, None, None, DAY),
     ]
 
 
