@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -17,20 +16,8 @@ from etl.splits import Night
 from etl.tables import create_tables, read
 from jobs.common import day_option
 from jobs.nightly import ETL, run_night
+from tests.jobs.conftest import NIGHT, RANGE
 from tests.jobs.nights import Place, day, place
-
-RANGE = ("--from", day(1), "--to", day(6), "--only", "ingest,build_examples,gate")
-NIGHT = ("--day", day(7))
-
-
-@pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Simulated logs, days 1 to 6 built as a range, the night of day 7 run whole."""
-    made = place(tmp_path_factory.mktemp("clean"), "tiny")
-    for job, options in (("simulate", ()), ("nightly", RANGE), ("nightly", NIGHT)):
-        code, told = made.run(job, *options)
-        assert code == 0, told
-    return made
 
 
 def summary(of: Place, number: int) -> dict[str, Any]:

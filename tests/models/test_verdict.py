@@ -85,13 +85,13 @@ def test_the_change_of_auc_is_scikit_learns_and_its_interval_that_of_resampled_u
 
 def test_an_interval_over_users_covers_the_truth_of_all_users_where_one_over_rows_would_not() -> None:
     def drawn(random: np.random.Generator, users: int) -> tuple[np.ndarray, ...]:
-        """20 rows of each user; on all of them each model is wrong by the same amount."""
-        user = np.repeat(np.arange(users), 20)
+        """50 rows of each user; on all of them each model is wrong by the same amount."""
+        user = np.repeat(np.arange(users), 50)
         z = -1.5 + random.normal(0, 1.0, users)[user]
         a, b = z + random.normal(0, 1.0, users)[user], z + random.normal(0, 1.0, users)[user]
         return user, (random.random(len(z)) < sigmoid(z)).astype(int), a, b
 
-    _, label, a, b = drawn(np.random.default_rng(99), 200_000)
+    _, label, a, b = drawn(np.random.default_rng(99), 100_000)
     true = (np.logaddexp(0, a) - label * a).sum() / (np.logaddexp(0, b) - label * b).sum() - 1
     covered = {"users": 0, "rows": 0}
     for seed in range(100):
@@ -100,7 +100,7 @@ def test_an_interval_over_users_covers_the_truth_of_all_users_where_one_over_row
             found = verdict(cell(cluster, label, a, b)).cells[0].ne_rise
             assert found is not None
             covered[over] += found.low <= true <= found.high
-    assert covered["users"] >= 90 and covered["rows"] <= 75, covered
+    assert covered["users"] >= 88 and covered["rows"] <= 75, covered
 
 
 @pytest.mark.parametrize(
