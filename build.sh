@@ -23,7 +23,7 @@ help() {
   check            setup, then ruff, mypy and pytest
   bench            setup, then every benchmark: one line of JSON each, kept in var/benchmarks/results.jsonl
   reliability      setup, then two hundred one-epoch reads, ten trainings with a rank killed or stopped, and thirty nights of ETL with a
-                   fault each: all must end as if there had been none
+                   fault each: all must end as if there had been none; then candidates that are bad on purpose, which must be refused
   doctor [ARGS]    what this machine has, what is wrong, and the command that mends it
   lock [ARGS]      write requirements.lock anew from setup.cfg (--upgrade: take newer versions)
   clean [--cache]  remove .venv, var/ and build leftovers; --cache: the user cache too
@@ -231,7 +231,7 @@ check() {
 bench() {
   setup
   mkdir -p var/benchmarks
-  for name in etl growth world train loader ranks growing; do
+  for name in etl growth world train loader ranks growing refusals; do
     printf '+ python -m tests.benchmarks.%s\n' $name
     python -m tests.benchmarks.$name | tee -a var/benchmarks/results.jsonl
   done
@@ -241,6 +241,7 @@ reliability() {
   setup
   run python -m tests.reliability.one_epoch_reads
   run python -m tests.reliability.stopped_ranks
+  run python -m tests.reliability.bad_candidates
   run python -m tests.reliability.thirty_nights
 }
 
