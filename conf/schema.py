@@ -329,6 +329,11 @@ class Gate(Strict):
     seen_bits: int = Field(
         65536, ge=1024, le=2**20, multiple_of=8, description="hash positions by which the values of a feature are remembered, bits a day"
     )
+    skew_rows: int = Field(
+        20_000,
+        ge=0,
+        description="of a day's scored inventory, about how many rows are held against the training window, feature by feature",
+    )
     max_unknown_share: float = Field(
         0.05, ge=0, le=1, description="of a day's rows, those that name a user, ad or impression that no log brought; a warning"
     )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from conf.schema import Conf
 from conf.template import Template
 from etl import schemas
-from etl.registry import calibrator_file, model_dir, published_before
+from etl.registry import Registered, calibrator_file, model_dir, published_before
 from etl.splits import ONE_DAY
 from jobs.common import NotYet, Run
 from models.bundle import read_meta
@@ -23,6 +22,10 @@ class Contender:
 
     model: str
     trained_to: date
+
+    @staticmethod
+    def of(registered: Registered) -> Contender:
+        return Contender(registered.model, registered.trained_to)
 
     def fit_from(self, run: Run) -> date:
         """First of the days that fit its calibrator: after its training, and not too long ago."""
@@ -66,17 +69,18 @@ def _production(run: Run) -> Production:
     published = published_before(run.spark, run.conf, run.night.day)
     if published is None:
         return Production(None, "no model was published before")
-    bundle = model_dir(run.conf, published.model)
+    lacking = cannot_serve(published, run)
+    return Production(None, f"{published.model}, published before, {lacking}") if lacking else Production(Contender.of(published))
+
+
+def cannot_serve(model: Registered, run: Run) -> str:
+    """Why a model cannot serve this night under its configuration, in words; empty where it can."""
+    conf, bundle = run.conf, model_dir(run.conf, model.model)
     if not (bundle / "bundle.json").is_file():
-        return Production(None, f"the bundle of {published.model}, published before, is gone")
-    lacking = _lacking(read_meta(bundle), run.conf)
-    if lacking:
-        return Production(None, f"{published.model}, published before, {lacking}")
-    return Production(Contender(published.model, published.trained_to))
-
-
-def _lacking(meta: dict[str, Any], conf: Conf) -> str:
-    """Why a model cannot serve the configuration; empty where it can."""
+        return f"has no bundle at {bundle}"
+    if model.trained_to >= run.night.calibrate_to:
+        return f"was trained up to {model.trained_to}, and the days that fit and judge it tonight end on {run.night.held_out}"
+    meta = read_meta(bundle)
     if list(meta["heads"]) != list(conf.heads):
         return f"has heads {', '.join(meta['heads'])}, and the configuration {', '.join(conf.heads)}"
     columns = {field.name for field in schemas.examples(conf).columns}

@@ -11,6 +11,7 @@ from etl import schemas
 from etl.entities import first_state_day
 from etl.history import wanted
 from etl.runs import fingerprint
+from etl.splits import ONE_DAY
 from etl.tables import read_days
 from jobs.build_examples import bounds
 from jobs.common import VALIDATION, NotYet, Outcome, Run, Stage, StageFailed
@@ -47,9 +48,10 @@ def known_spans(run: Run) -> dict[str, dict[str, tuple[str, date, date]]]:
     return {table: of for table, of in links.items() if table in judged}
 
 
-def history_of(run: Run) -> History:
-    """What the gates of earlier nights that passed had counted."""
-    passed = [record for record in run.ledger.done if record.stage == "gate" and record.day < run.night.day]
+def history_of(run: Run, last: date | None = None) -> History:
+    """What the gates of earlier nights that passed had counted; of nights up to `last`, where given."""
+    last = last or run.night.day - ONE_DAY
+    passed = [record for record in run.ledger.done if record.stage == "gate" and record.day <= last]
     return History.of(record.counts for record in sorted(passed, key=lambda record: record.day))
 
 
@@ -66,7 +68,8 @@ def inputs(run: Run) -> dict[str, str]:
 
 def judged_alone(run: Run, *judged: Judged) -> dict[str, Any]:
     """Judge what a stage has just written, before anything is made of it; what the stage counts of that."""
-    return require_passed(report_on(run, judged, docs_in=judged[0].table.name))
+    history = history_of(run, run.night.day) if any(of.features is not None for of in judged) else None
+    return require_passed(report_on(run, judged, history, docs_in=judged[0].table.name))
 
 
 def of_this_night(run: Run, table: schemas.Table) -> Judged:

@@ -18,7 +18,7 @@ from etl.registry import calibrator_file, ordered, publish, register, registered
 from etl.schemas import MODELS, RUNS
 from jobs.calibrate import fit, replay, served_by
 from jobs.common import USAGE, Outcome, Run, Stage, StageFailed
-from jobs.contenders import Contender, candidate, contenders, production
+from jobs.contenders import Contender, candidate, cannot_serve, contenders, production
 from jobs.gate import judged_alone, of_this_night
 from models.calibration import Calibrator
 from models.verdict import Decision, influence, judge
@@ -100,10 +100,12 @@ def by_order(run: Run, model: str) -> Contender:
     found = registered(run.spark, run.conf, model)
     if found is None:
         raise StageFailed(f"model {model} is ordered to serve, and no night has registered it", USAGE)
-    ordered_one = Contender(found.model, found.trained_to)
-    replay(run, ordered_one)
-    fit(run, ordered_one)
-    return ordered_one
+    if lacking := cannot_serve(found, run):
+        raise StageFailed(f"model {model} is ordered to serve, but it {lacking}; name another with jobs/rollback.py --to", USAGE)
+    chosen = Contender.of(found)
+    replay(run, chosen)
+    fit(run, chosen)
+    return chosen
 
 
 def told(chosen: Contender, serves: Contender | None, decision: Decision, reason: str) -> str:

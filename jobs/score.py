@@ -52,7 +52,10 @@ def work(run: Run) -> Outcome:
     score_with(run, serves, rows, version, schemas.scores(conf))
     count, table = require_balance(run), schemas.scores(conf)
     written = read_days(run.spark, conf.workdir, table, scored, scored)
-    judged = judged_alone(run, Judged(table, written, scored, scored, usual=False), of_this_night(run, schemas.PUBLICATIONS))
+    features = sampled(rows, count, conf.gate.skew_rows)
+    judged = judged_alone(
+        run, Judged(table, written, scored, scored, usual=False, features=features), of_this_night(run, schemas.PUBLICATIONS)
+    )
     for challenger in others:
         score_with(run, challenger, rows, version, schemas.challenger_scores(conf))
     publish(run.spark, conf, day, run.run_id, "scores", serves.model, scored)
@@ -76,6 +79,12 @@ def inventory_rows(run: Run) -> tuple[DataFrame, int]:
         rows = with_entity(rows, states, conf, family, scored, scored, F.lit(start_of(scored)))
     history = read_days(spark, conf.workdir, schemas.history(conf), first_history_day(scored, conf), run.night.day)
     return with_history(rows, history, conf, scored, scored), source.version
+
+
+def sampled(rows: DataFrame, count: int, wanted: int) -> DataFrame:
+    """About `wanted` of the day's rows, the same ones each time: enough to see that scoring meets other values than training did."""
+    of_a_million = round(1_000_000 * min(1.0, wanted / max(count, 1)))
+    return rows.where(F.pmod(F.xxhash64(F.lit("skew"), "inventory_id"), F.lit(1_000_000)) < of_a_million)
 
 
 def score_with(run: Run, one: Contender, rows: DataFrame, version: int, table: schemas.Table) -> None:

@@ -49,6 +49,8 @@ class Judged:
 
     `known`: id column -> who must know it; only new days are asked for theirs. Rows of a table that is judged too span its judged days.
     `usual`: whether its rows a day are held against earlier nights; what has a row for each row of another table need not.
+    `features`: rows of these days with every feature of the template, whose newest day is held against the training window; `examples` are
+    their own.
     """
 
     table: Table
@@ -58,6 +60,11 @@ class Judged:
     known: Mapping[str, Known] = field(default_factory=dict)
     new_from: date | None = None
     usual: bool = True
+    features: DataFrame | None = None
+
+    @property
+    def profiled(self) -> DataFrame | None:
+        return self.rows if self.table.name == "examples" else self.features
 
     @property
     def new_rows(self) -> DataFrame:
@@ -124,8 +131,8 @@ def _answered(exact: Sequence[Judged], conf: Conf, history: History) -> Iterator
     for of in sorted(exact, key=lambda of: of.table.name != "examples"):
         name = of.table.name
         asked[(name, "sums")] = partial(sums_by_day, of.rows, sums_of(of.table, conf), of.days)
-        if name == "examples":
-            asked[(name, "profile")] = partial(profiled, of.rows, conf, of.days, history)
+        if of.profiled is not None:
+            asked[(name, "profile")] = partial(profiled, of.profiled, conf, of.days, history)
         asked |= {(name, column): partial(id_counts, known.rows, (column,), of.new_rows) for column, known in of.known.items()}
         if _key_question(of, exact) == (name, KEY):
             asked[(name, KEY)] = partial(id_counts, of.rows, key_of(of.table))
@@ -134,7 +141,7 @@ def _answered(exact: Sequence[Judged], conf: Conf, history: History) -> Iterator
 
 def _questions(of: Judged, exact: Sequence[Judged]) -> set[tuple[str, str]]:
     """What must be answered before a table can be judged. References are questions of their column."""
-    own = {"sums", *of.known, *(["profile"] if of.table.name == "examples" else [])}
+    own = {"sums", *of.known, *(["profile"] if of.profiled is not None else [])}
     return {(of.table.name, question) for question in own} | {_key_question(of, exact)}
 
 
@@ -182,12 +189,13 @@ def _table_checks(of: Judged, counted: Counted, conf: Conf, clock: Clock, histor
     checks = row_checks(of.table, conf, sums)
     if of.usual:
         checks += count_checks(history.rows.get(name, {}), rows_by_source(inside), conf.gate, optional)
-    if name != "examples":
-        return checks
-    labels = labels_by_source(inside, conf, clock.mature_to)
-    log_began = min([*inside, *history.rows.get(name, {})])
-    checks = [*example_checks(conf, inside, labels, log_began), *checks, *label_checks(history.labels, labels, conf.gate)]
-    return [*checks, *shift_checks(counted[(name, "profile")], conf, history, clock.train_from, clock.train_to)]
+    if name == "examples":
+        labels = labels_by_source(inside, conf, clock.mature_to)
+        log_began = min([*inside, *history.rows.get(name, {})])
+        checks = [*example_checks(conf, inside, labels, log_began), *checks, *label_checks(history.labels, labels, conf.gate)]
+    if of.profiled is not None:
+        checks += shift_checks(counted[(name, "profile")], conf, history, clock.train_from, clock.train_to)
+    return checks
 
 
 def _key_check(of: Judged, repeated: int) -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,21 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.schema import Conf
-from etl.schemas import examples
+from etl.schemas import examples, scores
+from tests.small import rows
 from tests.validation.small import FIRST, LAST, MATURE_TO, example, example_rows, good_rows, small_conf
+from validation.baseline import History
 from validation.checkpoint import Checkpoints, prune_docs
 from validation.findings import Finding, GateFailed, GateReport
 from validation.gate import Clock, Judged, check_tables
 
 CONF = small_conf()
+CLOCK = Clock(MATURE_TO, FIRST, FIRST)
+SCORED = {f"p_{head}{stage}": 0.1 for head in CONF.heads for stage in ("", "_raw")} | {"utility": 0.0, "percentile": 1.0}
 
 
 def gate(frame: DataFrame, docs: Path, conf: Conf = CONF) -> GateReport:
-    return check_tables([Judged(examples(conf), frame, FIRST, LAST)], conf, docs, "a-run", Clock(MATURE_TO, FIRST, FIRST))
+    return check_tables([Judged(examples(conf), frame, FIRST, LAST)], conf, docs, "a-run", CLOCK)
 
 
 def failed(report: GateReport) -> dict[str, Finding]:
@@ -186,3 +190,18 @@ def test_the_message_lists_every_failure_with_counts_keys_and_knobs(spark: Spark
     assert "rows_a_day (examples.day, critical): 2 unexpected days; observed 4 on each of 2 days; needed at least 5 a day" in message
     assert "knob: gate.min_rows_a_day is 5" in message
     assert message.endswith(f"Data Docs: {tmp_path / 'index.html'}")
+
+
+def test_scored_rows_with_values_that_training_never_met_warn_beside_the_scores(spark: SparkSession, tmp_path: Path) -> None:
+    conf, clock = small_conf(min_psi_rows=1), Clock(MATURE_TO, FIRST, LAST)
+    trained = check_tables(
+        [Judged(examples(conf), example_rows(spark, conf, good_rows()), FIRST, LAST)], conf, tmp_path / "trained", "a-run", clock
+    )
+    scored = LAST + timedelta(days=1)
+    for name, value, warned in (("as trained on", "image", set()), ("another", "carousel", {("psi", "format"), ("unseen", "format")})):
+        features = example_rows(spark, conf, [example(number, scored, format=value) for number in range(4)])
+        given = rows(spark, scores(conf), [{"inventory_id": "n1", "model": "m", "rank": 1, **SCORED}], day=scored)
+        judged = Judged(scores(conf), given, scored, scored, usual=False, features=features)
+        report = check_tables([judged], conf, tmp_path / name, "a-run", clock, History.of([trained.counts]))
+        assert {(finding.expectation, finding.column) for finding in report.failed_warnings} == warned, name
+        assert {finding.table for finding in report.findings} == {"scores"} and not report.failed_critical

@@ -1,0 +1,60 @@
+"""Measures of each user's own rows, added up over users: rows travel to Python by user, sums come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from conf.schema import Head
+from etl.calibration_stats import counted_label
+from etl.schemas import ALL
+
+SUMS = ("numerator", "weight", "groups", "one_class")
+#: group, score, label and weight of rows, each [N] -> SUMS over groups; those of other groups add up (models.metrics.grouped_auc).
+Measure = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[float, float, int, int]]
+SCHEMA = "head STRING, source STRING, tower STRING, numerator DOUBLE, weight DOUBLE, groups BIGINT, one_class BIGINT"
+
+
+def user_sums(served: DataFrame, heads: Mapping[str, Head], measure: Measure, column_prefix: str = "logit_") -> pd.DataFrame:
+    """SUMS by head, source and tower: of all rows, of each source and of each tower, with ALL for what is not told apart.
+
+    Reads `<column_prefix><head>` and `label_<head>`; a child head has the rows whose parent's label is 1, and rows of unknown users are left out.
+    All rows of a user are in one task, which holds its share of the users in memory: 32 bytes a row.
+    """
+    cells = [
+        F.struct(F.lit(name).alias("head"), F.col(f"{column_prefix}{name}").alias("z"), counted_label(name, head).alias("label"))
+        for name, head in heads.items()
+    ]
+    long = served.where("user_id IS NOT NULL").select("user_id", "source", "tower", F.explode(F.array(*cells)).alias("cell"))
+    known = long.select(F.xxhash64("user_id").alias("user"), "source", "tower", "cell.*").where("label IS NOT NULL AND z IS NOT NULL")
+    parts = known.repartition("user").mapInArrow(partial(_summed, measure=measure), SCHEMA).toPandas()
+    keys = ["head", "source", "tower"]
+    return parts.sort_values([*keys, *SUMS]).groupby(keys, sort=True, as_index=False).sum()
+
+
+def _summed(batches: Iterator[pa.RecordBatch], measure: Measure) -> Iterator[pa.RecordBatch]:
+    held = [batch for batch in batches if batch.num_rows]
+    if not held:
+        return
+    rows = pa.Table.from_batches(held)
+    named = {name: rows[name].combine_chunks().dictionary_encode() for name in ("head", "source", "tower")}
+    values = {name: column.dictionary.to_pylist() for name, column in named.items()}
+    places = {name: column.indices.to_numpy() for name, column in named.items()}
+    user, z, label = (rows[name].to_numpy() for name in ("user", "z", "label"))
+    found = []
+    for number, head in enumerate(values["head"]):
+        of_head = places["head"] == number
+        slices = [(ALL, ALL, of_head)]
+        slices += [(source, ALL, of_head & (places["source"] == place)) for place, source in enumerate(values["source"])]
+        slices += [(ALL, tower, of_head & (places["tower"] == place)) for place, tower in enumerate(values["tower"])]
+        for source, tower, chosen in slices:
+            if chosen.any():
+                sums = measure(user[chosen], z[chosen], label[chosen], np.ones(chosen.sum()))
+                found.append({"head": head, "source": source, "tower": tower, **dict(zip(SUMS, sums, strict=True))})
+    yield pa.RecordBatch.from_pylist(found)
