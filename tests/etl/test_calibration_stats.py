@@ -96,7 +96,7 @@ def test_the_table_is_the_same_to_the_last_bit_in_any_order_of_rows_and_merges(s
 
 
 def test_a_segment_holds_the_rows_of_one_tower_with_the_same_frequent_values_and_nearly_the_same_log_odds(spark: SparkSession) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         *({"country": "US", "device": "tv", "label_click": clicked} for clicked in (0, 1, 1)),
         *({"country": "BR", "device": "tv"} for _ in range(2)),
         *({"country": "AU"} for _ in range(2)),  # as frequent as BR, and after it only by name
@@ -118,15 +118,15 @@ def test_segments_are_never_more_than_the_driver_takes(spark: SparkSession, monk
     """300 rows of 8 countries, 4 devices and log-odds from -3 to 0: wider bins first, then fewer values."""
     rows = [{"country": f"c{n % 8}", "device": f"d{n % 4}", "logit_click": -n / 100, "label_click": int(n % 10 == 0)} for n in range(300)]
     frame, heads = served(spark, *rows), {"click": HEADS["click"]}
-    cases = [  # GROUPS, width of the bins that fit it, values told apart of country and device
-        (300, WIDTHS[0], (8, 4)),  # a row each
-        (160, WIDTHS[3], (8, 4)),  # 8 pairs of values x 13 bins of a quarter
-        (70, WIDTHS[3], (2, 2)),  # 5 pairs: c0 d0, c1 d1, others with d0, with d1 and with neither
-        (10, WIDTHS[3], (0, 0)),  # 13 bins of rows that nothing tells apart
+    cases = [  # GROUPS, most values, width of the bins that fit, values told apart of country and device
+        (300, 50, WIDTHS[0], (8, 4)),  # a row each
+        (160, 50, WIDTHS[3], (8, 4)),  # 8 pairs of values x 13 bins of a quarter
+        (70, 50, WIDTHS[3], (2, 2)),  # 5 pairs: c0 d0, c1 d1, others with d0, with d1 and with neither
+        (10, 1, WIDTHS[3], (0, 0)),  # 13 bins of rows that nothing tells apart
     ]
-    for groups, width, kept in cases:
+    for groups, most, width, kept in cases:
         monkeypatch.setattr(calibration_stats, "GROUPS", groups)
-        found, values = segmented(frame, heads, FEATURES, most=50)
+        found, values = segmented(frame, heads, FEATURES, most)
         assert tuple(len(values[name]) for name in FEATURES) == kept, groups
         assert len(found) <= groups or kept == (0, 0)
         assert sorted(found["bin"].unique())[0] == int(-2.99 // width)
