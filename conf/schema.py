@@ -287,7 +287,8 @@ class Calibration(Strict):
     features: tuple[Name, ...] = Field(
         (),
         max_length=6,
-        description="featured only: columns of examples and inventory with one string a row, such as country, device and format",
+        description="featured only: columns of examples and inventory with one string a row, such as country, device and format; `served` gets "
+        "them too, so a table that is there already has to be taken along by jobs/migrate.py",
     )
     segment_values: int = Field(
         50, ge=1, le=64, description="featured only: the most frequent values of a feature that may have a weight; others have weight 0"
