@@ -296,8 +296,9 @@ class Calibration(Strict):
     ridge: float = Field(
         20,
         gt=0,
+        allow_inf_nan=False,
         description="featured only, positives: a value with this many among its fit rows goes about half the way from the two parameters of its "
-        "head and tower to a level of its own, one with far fewer stays",
+        "head and tower to a level of its own, one with far fewer stays; best near 1 / (spread of the values' log-odds)^2, so 20 for .22",
     )
 
     @model_validator(mode="after")
