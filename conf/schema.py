@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from conf.history import History, history_column
+from conf.segments import require_segments
 from conf.strict import Name, Strict
 from conf.template import Template
 
@@ -278,6 +279,35 @@ class Calibration(Strict):
         3, ge=1, le=400, description="a calibrator is fitted on at most this many days up to M-1, of those after its model's training end"
     )
     ece_bins: int = Field(15, ge=2, le=1000, description="equal-mass bins of the calibration error and the reliability diagram")
+    method: Literal["platt", "featured"] = Field(
+        "platt",
+        description="two parameters a head and tower, or these and a weight for values of `features`; which one is better is for a person to "
+        "say so far, a choice by backtest comes later",
+    )
+    features: tuple[Name, ...] = Field(
+        (),
+        max_length=6,
+        description="featured only: columns of examples and inventory with one string a row, such as country, device and format; `served` gets "
+        "them too, so a table that is there already has to be taken along by jobs/migrate.py",
+    )
+    segment_values: int = Field(
+        50, ge=1, le=64, description="featured only: the most frequent values of a feature that may have a weight; others have weight 0"
+    )
+    ridge: float = Field(
+        20,
+        gt=0,
+        allow_inf_nan=False,
+        description="featured only, positives: a value with this many among its fit rows goes about half the way from the two parameters of its "
+        "head and tower to a level of its own, one with far fewer stays; best near 1 / (spread of the values' log-odds)^2, so 20 for .22",
+    )
+
+    @model_validator(mode="after")
+    def _features_and_method_agree(self) -> Calibration:
+        if self.method == "featured" and not self.features:
+            raise ValueError("method is featured and features is empty; name a few columns, such as country, or set method to platt")
+        if len(set(self.features)) < len(self.features):
+            raise ValueError(f"features names a column twice: {', '.join(self.features)}; keep each once")
+        return self
 
 
 class Publication(Strict):
@@ -390,6 +420,7 @@ class Conf(Strict):
                 raise ValueError(f"head {name} stands before its parent {head.parent}; list the parent first")
         for feature in self.template.of_family("history"):
             history_column(feature.column, self.history.keys, self.heads)
+        require_segments(self.calibration.features, self.template)
         strangers = sorted(set(self.model.private_layers) - set(self.heads))
         if strangers:
             raise ValueError(f"model.private_layers names {', '.join(strangers)}, which is no head; heads: {', '.join(self.heads)}")

@@ -15,24 +15,23 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from conf.schema import Head
+from etl.calibrated import Cells, calibrated
 from etl.calibration_stats import LIMIT, counted_label
 from etl.schemas import ALL
 
 WIDTH = 0.001  # of a bin, in log-odds: rows of one bin count as ties
 CELL = ("head", "tower")
-#: (b0, b1) of Platt's logit(q) = z + b0 + b1 z, by (head, tower); a cell that is not named stays as it is.
-Platt = Mapping[tuple[str, str], tuple[float, float]]
 
 
 class RowsDiffer(RuntimeError):
     """The two models were not given the same impressions, so nothing can be said of one against the other."""
 
 
-def paired_rows(candidate: DataFrame, production: DataFrame, heads: Mapping[str, Head], fitted: tuple[Platt, Platt]) -> DataFrame:
+def paired_rows(candidate: DataFrame, production: DataFrame, heads: Mapping[str, Head], fitted: tuple[Cells, Cells]) -> DataFrame:
     """Labelled rows of both: head, tower, user, label, a and b (calibrated log-odds of candidate and production). Grain: impression x head.
 
-    Both are rows of `served` of the same days; `fitted`: their calibrators. A child head has the rows whose parent's label is 1. A head that
-    either model does not know is left out.
+    Both are rows of `served` of the same days; `fitted`: their calibrators' cells, whose features are read from the candidate's rows. A child
+    head has the rows whose parent's label is 1. A head that either model does not know is left out.
     """
     logits = [F.col(f"logit_{name}").alias(f"other_{name}") for name in heads]
     both = candidate.join(production.select("impression_id", *logits), on="impression_id", how="inner")
@@ -53,18 +52,9 @@ def require_same_rows(candidate: DataFrame, production: DataFrame) -> None:
         )
 
 
-def _pair(name: str, head: Head, fitted: tuple[Platt, Platt]) -> Column:
-    a, b = (_inside(calibrated(F.col(f"{prefix}_{name}"), name, platt)) for prefix, platt in zip(("logit", "other"), fitted, strict=True))
+def _pair(name: str, head: Head, fitted: tuple[Cells, Cells]) -> Column:
+    a, b = (_inside(calibrated(F.col(f"{prefix}_{name}"), name, cells)) for prefix, cells in zip(("logit", "other"), fitted, strict=True))
     return F.struct(F.lit(name).alias("head"), counted_label(name, head).alias("label"), a.alias("a"), b.alias("b"))
-
-
-def calibrated(z: Column, head: str, platt: Platt) -> Column:
-    """Log-odds `z` of a head after calibration, by the column `tower`."""
-    result = z
-    for (name, tower), (b0, b1) in platt.items():
-        if name == head:
-            result = F.when(F.col("tower") == tower, z * (1 + b1) + b0).otherwise(result)
-    return result
 
 
 def _inside(z: Column) -> Column:

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType
 
+from conf.segments import code_column
 from conf.template import EMBEDDED, Feature, Template
 from etl.schemas import feature_type
 
@@ -114,6 +115,12 @@ def _id(feature: Feature, value: Column) -> Column:
     if feature.vocabulary:
         return F.coalesce(_place_in(feature.vocabulary, value) + 2, F.lit(1))
     return F.pmod(F.xxhash64(value, F.lit(feature.column)), F.lit(feature.buckets)).cast("int") + 1
+
+
+def with_codes(frame: DataFrame, segments: Mapping[str, Sequence[str]]) -> DataFrame:
+    """Add `code_column(feature)` (int) of each feature of `segments`: place of the row's value among the feature's, -1 if none or missing."""
+    codes = {code_column(feature): F.coalesce(_place_in(values, F.col(feature)), F.lit(-1)) for feature, values in segments.items()}
+    return frame.withColumns(codes) if codes else frame
 
 
 def _place_in(values: Sequence[str], value: Column) -> Column:

@@ -277,6 +277,11 @@ def history(conf: Conf) -> Table:
     )
 
 
+def segment_columns(conf: Conf) -> tuple[str, ...]:
+    """Columns that `served` has only because calibration.features names them."""
+    return tuple(name for name in conf.calibration.features if name not in ("user_id", "source"))
+
+
 def served(conf: Conf) -> Table:
     """What a named model gives to later traffic: conditional log-odds before calibration, with matured labels."""
     return Table(
@@ -287,6 +292,7 @@ def served(conf: Conf) -> Table:
             column("user_id", STRING, "null when the user is unknown"),
             column("source", STRING, "feed", nullable=False),
             column("tower", STRING, "tower", nullable=False),
+            *(column(name, STRING, "as in examples, for the calibrator") for name in segment_columns(conf)),
             *(
                 column(f"logit_{head}", DOUBLE, f"log-odds of {head} given its parent, if any; null of a model without that head")
                 for head in conf.heads

@@ -18,15 +18,18 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StructField, StructType
 
 from conf.schema import Conf
+from conf.segments import code_column
 from conf.template import Template
-from etl.encoding import encoded, encoded_columns
+from etl.encoding import encoded, encoded_columns, with_codes
 from etl.ordering import with_global_index
-from etl.schemas import scores, served
+from etl.schemas import scores, segment_columns, served
 
 #: Encoded columns, each [N] -> numbers [N, columns].
 Numbers = Callable[[Mapping[str, np.ndarray]], np.ndarray]
-#: Encoded columns, each [N] -> probabilities before and after calibration, each [N, H], products with the parent's formed.
+#: Encoded columns and codes, each [N] -> probabilities before and after calibration, each [N, H], products with the parent's formed.
 Probabilities = Callable[[Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]
+#: Feature -> the values that codes count.
+Values = Mapping[str, Sequence[str]]
 
 KEPT = "__kept_"  # a kept column may share its name with an encoded one (source, tower)
 
@@ -42,7 +45,7 @@ def with_log_odds(
 
     `predict` gives [N, H] in the order of `heads`. Each use of the result runs it again: checkpoint, persist or write it once.
     """
-    return _mapped(frame, template, towers, keep, [f"logit_{head}" for head in heads], partial(_finite, predict))
+    return _mapped(frame, template, towers, keep, [f"logit_{head}" for head in heads], partial(_finite, predict), segments={})
 
 
 def served_rows(
@@ -53,7 +56,7 @@ def served_rows(
     `template`, `towers`: the model's own, which may be older than the configuration's.
     """
     table = served(conf)
-    keep = ("impression_id", "user_id", "source", "tower", *(f"label_{head}" for head in conf.heads), "day")
+    keep = ("impression_id", "user_id", "source", "tower", *segment_columns(conf), *(f"label_{head}" for head in conf.heads), "day")
     rows = with_log_odds(examples, template, towers, conf.heads, predict, keep)
     return rows.withColumn("model", F.lit(model_id)).select(*(field.name for field in table.columns))
 
@@ -70,14 +73,16 @@ def score_inventory(
     inventory_version: int,
     run_id: str,
     scored_at: datetime,
+    segments: Values | None = None,
 ) -> DataFrame:
     """Rows of the `scores` table for one day's inventory. Grain: inventory_id. `scored_at` carries its offset (UTC).
 
-    `inventory` holds rows of `inventory` with the users' and ads' features joined on; `template`, `towers` are the model's own. Each row is
+    `inventory` holds rows of `inventory` with the users' and ads' features joined on; `template`, `towers` are the model's own. `segments`:
+    feature -> the values that its calibrator has weights for; `predict` gets each row's as a code beside the encoded columns. Each row is
     scored once, in this call: the result is checkpointed before rows are ranked, for as long as the frame is held, so a rank belongs to the
     very probabilities beside it.
     """
-    scored = _scored(inventory, conf, template, towers, predict).localCheckpoint()
+    scored = _scored(inventory, conf, template, towers, predict, segments or {}).localCheckpoint()
     ranked, rows = with_global_index(scored, "utility", "inventory_id", descending=True)
     # Share of the day's other rows ranked below: 1 for the best, 0 for the last; a row without others is the best.
     percentile = (F.lit(rows - 1) - F.col("index")) / F.lit(rows - 1) if rows > 1 else F.lit(1.0)
@@ -93,13 +98,15 @@ def score_inventory(
     return ranked.withColumns(literals).select(*(field.name for field in scores(conf).columns))
 
 
-def _scored(inventory: DataFrame, conf: Conf, template: Template, towers: Sequence[str], predict: Probabilities) -> DataFrame:
+def _scored(
+    inventory: DataFrame, conf: Conf, template: Template, towers: Sequence[str], predict: Probabilities, segments: Values
+) -> DataFrame:
     """Probabilities and what follows from them row by row: utility, expected engagements, flags."""
     heads = list(conf.heads)
     keep = ("inventory_id", "source", "tower", "campaign_id", "advertiser_id", "expected_impressions", "day", "__unknown_user")
     outputs = [*(f"p_{head}_raw" for head in heads), *(f"p_{head}" for head in heads)]
     rows = inventory.withColumn("__unknown_user", F.col("user_id").isNull())
-    scored = _mapped(rows, template, towers, keep, outputs, partial(_raw_and_calibrated, predict))
+    scored = _mapped(rows, template, towers, keep, outputs, partial(_raw_and_calibrated, predict), segments)
     utility = reduce(add, (F.col(f"p_{name}") * head.utility_weight for name, head in conf.heads.items()))
     expected = {f"expected_{head}": F.col(f"p_{head}") * F.col("expected_impressions") for head in heads}
     known_tower = F.col("tower").isin(list(towers))
@@ -109,15 +116,20 @@ def _scored(inventory: DataFrame, conf: Conf, template: Template, towers: Sequen
 
 
 def _mapped(
-    frame: DataFrame, template: Template, towers: Sequence[str], keep: Sequence[str], outputs: Sequence[str], numbers: Numbers
+    frame: DataFrame,
+    template: Template,
+    towers: Sequence[str],
+    keep: Sequence[str],
+    outputs: Sequence[str],
+    numbers: Numbers,
+    segments: Values,
 ) -> DataFrame:
-    aside = {name: f"{KEPT}{name}" for name in keep}
-    rows = frame.withColumns({alias: F.col(name) for name, alias in aside.items()})
-    needed = encoded(rows, template, towers, keep=aside.values())
+    aside, codes = {name: f"{KEPT}{name}" for name in keep}, [code_column(feature) for feature in segments]
+    rows = with_codes(frame.withColumns({alias: F.col(name) for name, alias in aside.items()}), segments)
+    needed = encoded(rows, template, towers, keep=[*aside.values(), *codes])
     schema = StructType([*(frame.schema[name] for name in keep), *(StructField(name, DoubleType(), False) for name in outputs)])
-    work = partial(
-        _with_numbers, inputs=encoded_columns(template), aside=list(aside.values()), names=schema.names, width=len(outputs), numbers=numbers
-    )
+    inputs = [*encoded_columns(template), *codes]
+    work = partial(_with_numbers, inputs=inputs, aside=list(aside.values()), names=schema.names, width=len(outputs), numbers=numbers)
     return needed.mapInArrow(work, schema)
 
 

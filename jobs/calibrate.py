@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from conf.template import Template
 from etl import schemas
-from etl.calibration_stats import binned
+from etl.calibration_stats import binned, segmented
 from etl.registry import calibrator_file
 from etl.scores import served_rows
 from etl.splits import days_between
@@ -25,7 +25,7 @@ from jobs.common import Outcome, Run, Stage, write_whole
 from jobs.contenders import Contender, candidate, contenders
 from jobs.gate import judged_alone
 from models.bundle import read_meta
-from models.calibration import Bin, Calibrator, fit_calibrator
+from models.calibration import NO_SEGMENTS, Bin, Calibrator, Segments, fit_calibrator
 from models.predictor import predict
 from validation.gate import Judged
 
@@ -63,10 +63,15 @@ def replay(run: Run, one: Contender) -> None:
 
 
 def fit(run: Run, one: Contender) -> Calibrator:
-    conf = run.conf
-    bins = binned(served_by(run, one.model, one.fit_from(run), run.night.calibrate_to), conf.heads)
+    conf, how = run.conf, run.conf.calibration
+    rows, segments = served_by(run, one.model, one.fit_from(run), run.night.calibrate_to), NO_SEGMENTS
+    if how.method == "featured":
+        bins, values = segmented(rows, conf.heads, how.features, how.segment_values)
+        segments = Segments(values, how.ridge)
+    else:
+        bins = binned(rows, conf.heads)
     towers = read_meta(one.bundle(run))["towers"]
-    calibrator = fit_calibrator(cast(Iterable[Bin], bins.itertuples(index=False)), list(conf.heads), towers, conf.calibration.min_positives)
+    calibrator = fit_calibrator(cast(Iterable[Bin], bins.itertuples(index=False)), list(conf.heads), towers, how.min_positives, segments)
     write_whole(Path(conf.workdir).resolve() / calibrator_file(one.model, run.night.day), calibrator.to_json())
     return calibrator
 
@@ -81,7 +86,8 @@ def told(calibrator: Calibrator, first: date, last: date) -> str:
     # A head that does not apply to a tower has no rows there, and nothing to fit.
     cells = [cell for towers in calibrator.cells.values() for cell in towers.values() if cell.rows]
     fitted = sum(cell.method != "identity" for cell in cells)
-    return f"{fitted} of {len(cells)} head x tower cells fitted on {first} to {last}, the others are the identity"
+    weights = f", with weights for values of {', '.join(calibrator.values)}" if calibrator.values else ""
+    return f"{fitted} of {len(cells)} head x tower cells fitted on {first} to {last}{weights}, the others are the identity"
 
 
 STAGE = Stage(

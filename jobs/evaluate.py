@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from etl.calibrated import STAGES, in_both_stages
 from etl.calibration_stats import binned
 from etl.registry import calibrator_file
 from etl.schemas import ALL, CALIBRATION_DAILY, METRICS
@@ -19,7 +20,6 @@ from jobs.common import Outcome, Run, Stage
 from jobs.contenders import candidate, contenders
 from jobs.gate import judged_alone, of_this_night
 from models import metrics
-from models.calibration import IDENTITY, Calibrator
 from models.metrics import Bins
 
 
@@ -37,10 +37,11 @@ def work(run: Run) -> Outcome:
     conf, day, held_out, groups = run.conf, run.night.day, run.night.held_out, run.conf.calibration.ece_bins
     found, diagram = [], []
     for one in contenders(run):
-        calibrator, stamp = one.calibrator(run), {"model": one.model, "measured_day": held_out, "run_id": run.run_id, "day": day}
-        counted = binned(served_by(run, one.model, held_out, held_out), conf.heads, by=("source", "tower"))
-        found += [stamp | row for row in metric_rows(counted, calibrator, groups)]
-        diagram += [stamp | row for row in reliability_rows(counted, calibrator, groups)]
+        stamp = {"model": one.model, "measured_day": held_out, "run_id": run.run_id, "day": day}
+        rows = in_both_stages(served_by(run, one.model, held_out, held_out), conf.heads, one.calibrator(run).by_cell)
+        counted = binned(rows, conf.heads, by=("stage", "tower", "source"))
+        found += [stamp | row for row in metric_rows(counted, groups)]
+        diagram += [stamp | row for row in reliability_rows(counted, groups)]
     overwrite_days(frame_of(run.spark, found, METRICS), conf.workdir, METRICS, day, day)
     overwrite_days(frame_of(run.spark, diagram, CALIBRATION_DAILY), conf.workdir, CALIBRATION_DAILY, day, day)
     judged = judged_alone(run, of_this_night(run, METRICS), of_this_night(run, CALIBRATION_DAILY))
@@ -54,61 +55,48 @@ def work(run: Run) -> Outcome:
     return Outcome((f"metrics/{day}", f"calibration_daily/{day}"), judged, f"held-out {held_out}: {told or 'no head has both classes'}")
 
 
-def slices(counted: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
-    """(head, source, tower, rows): everything, each source, each tower."""
+def slices(counted: pd.DataFrame) -> Iterator[tuple[dict[str, str], Bins]]:
+    """(head, source, tower and stage, bins): of everything, of each source, of each tower, before and after calibration."""
     for head, rows in counted.groupby("head", sort=False):
-        yield str(head), ALL, ALL, rows
-        yield from ((str(head), str(source), ALL, part) for source, part in rows.groupby("source"))
-        yield from ((str(head), ALL, str(tower), part) for tower, part in rows.groupby("tower"))
+        parts = [(ALL, ALL, rows)]
+        parts += [(str(source), ALL, part) for source, part in rows.groupby("source")]
+        parts += [(ALL, str(tower), part) for tower, part in rows.groupby("tower")]
+        for source, tower, part in parts:
+            for stage in STAGES:
+                of = part[part["stage"] == stage]
+                bins = Bins.of((of["z_sum"] / of["rows"]).to_numpy(), of["rows"].to_numpy(), of["positives"].to_numpy())
+                yield {"head": str(head), "source": source, "tower": tower, "stage": stage}, bins
 
 
-def bins_of(head: str, rows: pd.DataFrame, calibrator: Calibrator | None) -> Bins:
-    """Bins of a slice; with a calibrator, each tower's log-odds go through its cell."""
-
-    def of(tower: str, part: pd.DataFrame) -> Bins:
-        log_odds = (part["z_sum"] / part["rows"]).to_numpy()
-        if calibrator is not None:
-            log_odds = calibrator.cells[head].get(tower, IDENTITY).calibrated(log_odds)
-        return Bins.of(log_odds, part["rows"].to_numpy(), part["positives"].to_numpy())
-
-    return Bins.merged(*(of(str(tower), part) for tower, part in rows.groupby("tower")))
-
-
-def metric_rows(counted: pd.DataFrame, calibrator: Calibrator, groups: int) -> Iterator[dict[str, Any]]:
-    for head, source, tower, rows in slices(counted):
-        for stage, used in (("raw", None), ("calibrated", calibrator)):
-            bins = bins_of(head, rows, used)
-            yield {
-                "head": head,
-                "source": source,
-                "tower": tower,
-                "stage": stage,
-                "rows": int(bins.rows.sum()),
-                "positives": int(bins.positives.sum()),
-                "predicted": metrics.predicted(bins),
-                "ratio": metrics.ratio(bins),
-                "ne": metrics.normalized_entropy(bins),
-                "auc": metrics.auc(bins),
-                "ece": metrics.ece_equal_mass(bins, groups),
-            }
+def metric_rows(counted: pd.DataFrame, groups: int) -> Iterator[dict[str, Any]]:
+    for names, bins in slices(counted):
+        yield {
+            **names,
+            "rows": int(bins.rows.sum()),
+            "positives": int(bins.positives.sum()),
+            "predicted": metrics.predicted(bins),
+            "ratio": metrics.ratio(bins),
+            "ne": metrics.normalized_entropy(bins),
+            "auc": metrics.auc(bins),
+            "ece": metrics.ece_equal_mass(bins, groups),
+        }
 
 
-def reliability_rows(counted: pd.DataFrame, calibrator: Calibrator, groups: int) -> Iterator[dict[str, Any]]:
-    for head, source, tower, rows in slices(counted):
-        if source != ALL or tower == ALL:
+def reliability_rows(counted: pd.DataFrame, groups: int) -> Iterator[dict[str, Any]]:
+    for names, bins in slices(counted):
+        if names["tower"] == ALL:
             continue
-        for stage, used in (("raw", None), ("calibrated", calibrator)):
-            diagram = metrics.reliability(bins_of(head, rows, used), groups)
-            for place, (count, predicted, observed) in enumerate(zip(*diagram, strict=True)):
-                yield {
-                    "head": head,
-                    "tower": tower,
-                    "stage": stage,
-                    "bin": place,
-                    "rows": int(count),
-                    "predicted": float(predicted),
-                    "observed": float(observed),
-                }
+        diagram = metrics.reliability(bins, groups)
+        for place, (count, predicted, observed) in enumerate(zip(*diagram, strict=True)):
+            yield {
+                "head": names["head"],
+                "tower": names["tower"],
+                "stage": names["stage"],
+                "bin": place,
+                "rows": int(count),
+                "predicted": float(predicted),
+                "observed": float(observed),
+            }
 
 
 STAGE = Stage(

@@ -13,14 +13,14 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from conf.schema import Conf
-from etl.comparison import Platt, pair_bins, pair_sums, paired_rows, require_same_rows
+from etl.calibrated import Cells
+from etl.comparison import pair_bins, pair_sums, paired_rows, require_same_rows
 from etl.registry import calibrator_file, ordered, publish, register, registered
 from etl.schemas import MODELS, RUNS
 from jobs.calibrate import fit, replay, served_by
 from jobs.common import USAGE, Outcome, Run, Stage, StageFailed
 from jobs.contenders import Contender, candidate, cannot_serve, contenders, production
 from jobs.gate import judged_alone, of_this_night
-from models.calibration import Calibrator
 from models.verdict import Decision, influence, judge
 
 
@@ -71,12 +71,12 @@ def decide(run: Run, chosen: Contender, beside: Contender | None) -> Decision:
     """The verdict, from what both gave to M, each through the calibrator that this night fitted."""
     held_out = run.night.held_out
     (ours, fitted), (theirs, beside_fitted) = (
-        (served_by(run, one.model, held_out, held_out), platt_of(one.calibrator(run))) for one in (chosen, beside or chosen)
+        (served_by(run, one.model, held_out, held_out), one.calibrator(run).by_cell) for one in (chosen, beside or chosen)
     )
     return verdict_on(ours, theirs, (fitted, beside_fitted), run.conf, first=beside is None)
 
 
-def verdict_on(ours: DataFrame, theirs: DataFrame, fitted: tuple[Platt, Platt], conf: Conf, *, first: bool = False) -> Decision:
+def verdict_on(ours: DataFrame, theirs: DataFrame, fitted: tuple[Cells, Cells], conf: Conf, *, first: bool = False) -> Decision:
     """The verdict on a candidate's rows of `served` beside production's of the same day; `first`: there is no production, both are the candidate's."""
     if not first:
         require_same_rows(ours, theirs)
@@ -86,10 +86,6 @@ def verdict_on(ours: DataFrame, theirs: DataFrame, fitted: tuple[Platt, Platt], 
         return judge(pair_sums(paired, influence(bins)), bins, conf.publication, first=first)
     finally:
         paired.unpersist()
-
-
-def platt_of(calibrator: Calibrator) -> Platt:
-    return {(head, tower): (cell.b0, cell.b1) for head, towers in calibrator.cells.items() for tower, cell in towers.items()}
 
 
 def by_order(run: Run, model: str) -> Contender:

@@ -23,6 +23,7 @@ from jobs.common import SCORING, Outcome, Run, Stage, StageFailed
 from jobs.contenders import Contender, candidate, serving
 from jobs.gate import judged_alone, of_this_night
 from models.bundle import read_meta
+from models.calibration import Calibrator
 from models.predictor import predict_probabilities
 from validation.gate import Judged
 
@@ -103,6 +104,7 @@ def score_with(run: Run, one: Contender, rows: DataFrame, version: int, table: s
             inventory_version=version,
             run_id=run.run_id,
             scored_at=datetime.now(UTC),
+            segments=Calibrator.from_json(calibrator).values,
         )
         overwrite_days(scores, conf.workdir, table, run.night.scored, run.night.scored)
     except (PythonException, ScoringError) as error:

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from conf.segments import code_column
 from models import bundle
 from models.calibration import Calibrator, probabilities
 from models.columns import Arrays
@@ -57,10 +58,14 @@ def predict(bundle_dir: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def predict_probabilities(bundle_dir: str, calibrator: str, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(before, after calibration), each float64 [N, H] in (0, 1) with a child's product formed. `calibrator`: its JSON text."""
+    """(before, after calibration), each float64 [N, H] in (0, 1) with a child's product formed. `calibrator`: its JSON text.
+
+    `columns` also hold `code_column(feature)` of every feature in the calibrator's `values`.
+    """
     predictor, fitted = load_predictor(bundle_dir, threads=1), _calibrator(calibrator)
     log_odds_NH = predictor.log_odds(columns)
-    calibrated_NH = fitted.calibrated_log_odds(log_odds_NH, columns["tower"], predictor.towers)
+    codes = {feature: columns[code_column(feature)] for feature in fitted.values if code_column(feature) in columns}
+    calibrated_NH = fitted.calibrated_log_odds(log_odds_NH, columns["tower"], predictor.towers, codes)
     return probabilities(log_odds_NH, predictor.parents), probabilities(calibrated_NH, predictor.parents)
 
 

@@ -75,7 +75,7 @@ class ReportData:
     shown: str = ""  # the model whose calibrator and metrics are shown: the one that serves
     decision: Row | None = None  # what publish_model counted: verdict, reason, production, serves, whole, cells (models/verdict.py)
     fit_days: str = ""  # the days whose served rows fitted the calibrator
-    calibrator: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)  # head -> tower -> method, b0, b1, positives, rows, reason
+    calibrator: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)  # head -> tower -> a Cell of models/calibration.py
     judged_positives: int = 0  # publication.min_positives: cells with fewer are shown faint
     min_positives: int = 0  # calibration.min_positives: cells with fewer are shown faint
     metrics: Sequence[Row] = ()  # rows of `metrics` of this night
@@ -88,7 +88,7 @@ def render(report: ReportData) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(count=_count, number=_number, share=_share, seconds=_seconds)
+    environment.filters.update(count=_count, number=_number, share=_share, seconds=_seconds, largest=_largest)
     failed = [row for row in report.findings if not row["success"]]
     return environment.get_template("report.html").render(
         night=report,
@@ -160,6 +160,12 @@ def _share(value: Any) -> str:
     if _undefined(value):
         return NOTHING
     return f"{value:.1%}" if abs(value) >= 0.1 else f"{value:.2%}" if abs(value) >= 0.001 or value == 0 else f"{value:.2g}"
+
+
+def _largest(weights: Mapping[str, float], most: int = 5) -> str:
+    """The weights that move log-odds furthest, of how many."""
+    ranked = sorted(weights.items(), key=lambda pair: (-abs(pair[1]), pair[0]))
+    return f"{', '.join(f'{key} {weight:+.3f}' for key, weight in ranked[:most])}; {len(ranked):,} in all"
 
 
 def _seconds(value: Any) -> str:

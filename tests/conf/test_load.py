@@ -47,6 +47,27 @@ def test_a_configuration_is_frozen() -> None:
         ({"model": {"private_layers": {"click": [8, 0]}}}, "model.private_layers.click.1: "),
         ({"model": {"serving": "additive"}}, "model.serving is additive and no feature is of family serving"),
         ({"name": "a b"}, "name"),
+        ({"calibration": {"method": "featured"}}, "method is featured and features is empty"),
+        ({"calibration": {"features": ["hour", "hour"]}}, "features names a column twice: hour, hour"),
+        (
+            {"calibration": {"features": ["device"]}},
+            "calibration.features names device, which is no column of the template; it may name ad_id, advertiser_id, campaign_id, country, hour",
+        ),
+        ({"calibration": {"features": ["ad_age_days"]}}, "names ad_age_days, which is continuous, where one of one_hot, indexed, hashed"),
+        (
+            {
+                "calibration": {"features": ["topics"]},
+                "template": {"features": [{"column": "topics", "family": "user", "type": "hashed", "buckets": 9, "length": 2}]},
+            },
+            "names topics, which is a list, where one value a row is needed",
+        ),
+        (
+            {
+                "calibration": {"features": ["position"]},
+                "template": {"features": [{"column": "position", "family": "serving", "type": "hashed", "buckets": 9}]},
+            },
+            "names position, which is known only once served, and so of no inventory",
+        ),
     ],
 )
 def test_a_contradiction_names_the_knob(over: dict[str, Any], message: str) -> None:

@@ -13,13 +13,13 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.schema import Head
 from etl.comparison import RowsDiffer, pair_bins, pair_sums, paired_rows, require_same_rows
-from models.calibration import Calibrator, Cell
+from models.calibration import Cell
 from models.metrics import sigmoid
 from models.verdict import influence
 
 HEADS = {"click": Head(action="click"), "good_click": Head(action="click", parent="click")}
-PLATT = {("click", "video"): (0.3, -0.2)}
-NONE: dict[tuple[str, str], tuple[float, float]] = {}
+PLATT = {("click", "video"): Cell("platt", 0.3, -0.2)}
+NONE: dict[tuple[str, str], Cell] = {}
 
 
 def served(spark: SparkSession, rows: pd.DataFrame) -> DataFrame:
@@ -85,19 +85,6 @@ def test_sums_by_cell_and_of_the_whole_are_those_of_each_users_rows(spark: Spark
         assert row == pytest.approx(wanted, rel=1e-9, abs=1e-12), (head, tower)
     of_click = bins[(bins["head"] == "click") & (bins["side"] == "a")]
     assert of_click["rows"].sum() == len(ours) and of_click["positives"].sum() == ours["label_click"].sum()
-
-
-def test_a_calibrator_gives_served_rows_the_log_odds_that_it_gives_scored_ones(
-    spark: SparkSession, both: tuple[pd.DataFrame, pd.DataFrame]
-) -> None:
-    ours, _ = both
-    towers = ["feed", "video"]
-    cells = {"click": {"video": Cell("platt", 0.3, -0.2)}, "good_click": {}}
-    scored = Calibrator(("click", "good_click"), cells).calibrated_log_odds(
-        ours[["logit_click", "logit_good_click"]].to_numpy(), ours["tower"].map(towers.index).to_numpy(), towers
-    )
-    rows = paired_rows(served(spark, ours), served(spark, ours), {"click": HEADS["click"]}, (PLATT, NONE)).select("a").collect()
-    assert sorted(row["a"] for row in rows) == pytest.approx(sorted(scored[:, 0]), abs=1e-12)
 
 
 def test_models_that_were_not_given_the_same_impressions_are_not_compared(

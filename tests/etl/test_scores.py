@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def inventory(spark: SparkSession, *given: dict[str, Any]) -> DataFrame:
     return rows(spark, joined, [{**full, **row} for row in given])
 
 
-def scored(frame: DataFrame, probability: Callable = probabilities) -> DataFrame:
+def scored(frame: DataFrame, probability: Callable = probabilities, segments: Mapping[str, Sequence[str]] | None = None) -> DataFrame:
     return score_inventory(
         frame,
         CONF,
@@ -71,6 +71,7 @@ def scored(frame: DataFrame, probability: Callable = probabilities) -> DataFrame
         inventory_version=4,
         run_id="r1",
         scored_at=at("23:00"),
+        segments=segments,
     )
 
 
@@ -226,11 +227,18 @@ def test_a_trained_model_scores_in_spark_as_it_does_on_the_snapshot_it_learned_f
     for row in found:
         assert [row[f"logit_{head}"] for head in HEADS] == pytest.approx(wanted[row["ad_age_days"]], abs=1e-5)
 
-    shifted = Calibrator(tuple(HEADS), {head: {"video": Cell("platt", b0=1.0)} for head in HEADS}).to_json()
-    candidates = inventory(spark, {"inventory_id": "i1", "tower": "feed"}, {"inventory_id": "i2", "tower": "video"})
-    calibrated = by_id(scored(candidates, partial(predict_probabilities, bundle, shifted)))
-    feed, video = calibrated["i1"], calibrated["i2"]
+    cells = {head: {"video": Cell("featured", b0=1.0, w={"country=US": 0.5, "country=BR": -2.0})} for head in HEADS}
+    shifted = Calibrator(tuple(HEADS), cells)
+    candidates = inventory(
+        spark,
+        {"inventory_id": "i1", "tower": "feed", "country": "US"},
+        {"inventory_id": "i2", "tower": "video"},
+        {"inventory_id": "i3", "tower": "video", "country": "US"},
+    )
+    calibrated = by_id(scored(candidates, partial(predict_probabilities, bundle, shifted.to_json()), shifted.values))
+    feed, video, american = calibrated["i1"], calibrated["i2"], calibrated["i3"]
     assert feed["p_click"] == feed["p_click_raw"]
-    odds = [p / (1 - p) for p in (video["p_click_raw"], video["p_click"])]
-    assert odds[1] / odds[0] == pytest.approx(math.e)  # video's log-odds are one higher
-    assert video["p_good_click"] <= video["p_click"]
+    for row, moved in ((video, 1.0), (american, 1.5)):  # log-odds of video are one higher, of its US half as much again
+        odds = [p / (1 - p) for p in (row["p_click_raw"], row["p_click"])]
+        assert odds[1] / odds[0] == pytest.approx(math.exp(moved))
+        assert row["p_good_click"] <= row["p_click"]

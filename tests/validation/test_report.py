@@ -99,6 +99,14 @@ def test_names_from_logs_are_escaped_everywhere() -> None:
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 15
 
 
+def test_a_featured_cell_shows_its_five_largest_weights() -> None:
+    weights = {"country=US": 0.01, "country=BR": -0.4055, "device=tv": 0.31, "device=pc": -0.02, "format=a": 0.2, "format=b": 0.1}
+    featured = {"method": "featured", "b0": 0.1, "b1": 0.0, "w": weights, "positives": 900, "rows": 9_000, "reason": "enough positives"}
+    text = words(render(made_up_night(calibrator={"click": {"video": featured, "feed": featured | {"w": {}}}})))
+    shown = "largest weights: country=BR -0.406, device=tv +0.310, format=a +0.200, format=b +0.100, device=pc -0.020; 6 in all"
+    assert text.count("largest weights") == 1 and shown in text
+
+
 def test_simulated_data_is_said_on_top_and_only_then(page: str) -> None:
     assert "Simulated data" in page
     assert "Simulated data" not in render(made_up_night(simulated=False))
