@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -18,24 +19,27 @@ from etl.schemas import ALL
 SUMS = ("numerator", "weight", "groups", "one_class")
 #: group, score, label and weight of rows, each [N] -> SUMS over groups; those of other groups add up (models.metrics.grouped_auc).
 Measure = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[float, float, int, int]]
-SCHEMA = "head STRING, source STRING, tower STRING, numerator DOUBLE, weight DOUBLE, groups BIGINT, one_class BIGINT"
+KEYS = ("head", "stage", "source", "tower")
+SCHEMA = "head STRING, stage STRING, source STRING, tower STRING, numerator DOUBLE, weight DOUBLE, groups BIGINT, one_class BIGINT"
 
 
-def user_sums(served: DataFrame, heads: Mapping[str, Head], measure: Measure, column_prefix: str = "logit_") -> pd.DataFrame:
-    """SUMS by head, source and tower: of all rows, of each source and of each tower, with ALL for what is not told apart.
+def user_sums(staged: DataFrame, heads: Mapping[str, Head], measure: Measure) -> pd.DataFrame:
+    """SUMS by head, stage, source and tower: of all rows, of each source and of each tower, with ALL for what is not told apart.
 
-    Reads `<column_prefix><head>` and `label_<head>`; a child head has the rows whose parent's label is 1, and rows of unknown users are left out.
+    `staged`: rows of `served` in both stages (etl/calibrated.py); a child head has the rows whose parent's label is 1, and rows of unknown users are left out.
     All rows of a user are in one task, which holds its share of the users in memory: 32 bytes a row.
     """
     cells = [
-        F.struct(F.lit(name).alias("head"), F.col(f"{column_prefix}{name}").alias("z"), counted_label(name, head).alias("label"))
+        F.struct(F.lit(name).alias("head"), F.col(f"logit_{name}").alias("z"), counted_label(name, head).alias("label"))
         for name, head in heads.items()
     ]
-    long = served.where("user_id IS NOT NULL").select("user_id", "source", "tower", F.explode(F.array(*cells)).alias("cell"))
-    known = long.select(F.xxhash64("user_id").alias("user"), "source", "tower", "cell.*").where("label IS NOT NULL AND z IS NOT NULL")
-    parts = known.repartition("user").mapInArrow(partial(_summed, measure=measure), SCHEMA).toPandas()
-    keys = ["head", "source", "tower"]
-    return parts.sort_values([*keys, *SUMS]).groupby(keys, sort=True, as_index=False).sum()
+    of_users = staged.where("user_id IS NOT NULL").withColumn("user", F.xxhash64("user_id"))
+    long = of_users.select("user", "stage", "source", "tower", F.explode(F.array(*cells)).alias("cell"))
+    known = long.select("user", "stage", "source", "tower", "cell.*").where("label IS NOT NULL AND z IS NOT NULL")
+    # A given number of partitions, which Spark leaves alone: other ones would add the same sums up in another order.
+    partitions = int(staged.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
+    parts = known.repartition(partitions, "user").mapInArrow(partial(_summed, measure=measure), SCHEMA).toPandas()
+    return parts.sort_values([*KEYS, *SUMS]).groupby(list(KEYS), as_index=False).sum()
 
 
 def _summed(batches: Iterator[pa.RecordBatch], measure: Measure) -> Iterator[pa.RecordBatch]:
@@ -43,18 +47,18 @@ def _summed(batches: Iterator[pa.RecordBatch], measure: Measure) -> Iterator[pa.
     if not held:
         return
     rows = pa.Table.from_batches(held)
-    named = {name: rows[name].combine_chunks().dictionary_encode() for name in ("head", "source", "tower")}
+    named = {name: rows[name].combine_chunks().dictionary_encode() for name in KEYS}
     values = {name: column.dictionary.to_pylist() for name, column in named.items()}
     places = {name: column.indices.to_numpy() for name, column in named.items()}
     user, z, label = (rows[name].to_numpy() for name in ("user", "z", "label"))
     found = []
-    for number, head in enumerate(values["head"]):
-        of_head = places["head"] == number
+    for (number, head), (stage_number, stage) in product(enumerate(values["head"]), enumerate(values["stage"])):
+        of_head = (places["head"] == number) & (places["stage"] == stage_number)
         slices = [(ALL, ALL, of_head)]
         slices += [(source, ALL, of_head & (places["source"] == place)) for place, source in enumerate(values["source"])]
         slices += [(ALL, tower, of_head & (places["tower"] == place)) for place, tower in enumerate(values["tower"])]
         for source, tower, chosen in slices:
             if chosen.any():
                 sums = measure(user[chosen], z[chosen], label[chosen], np.ones(chosen.sum()))
-                found.append({"head": head, "source": source, "tower": tower, **dict(zip(SUMS, sums, strict=True))})
+                found.append(dict(zip((*KEYS, *SUMS), (head, stage, source, tower, *sums), strict=True)))
     yield pa.RecordBatch.from_pylist(found)

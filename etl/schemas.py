@@ -3,7 +3,7 @@
 `day` partitions each table. For impressions, examples and served it is the UTC day of shown_at; for engagements, users and ads the day
 of received_at; for history the day on which what it counts became known; for inventory and scores the day scored; for quarantine the day
 the broken row would have had, or its file's (a rebuilt day then replaces its own broken rows, where a partition a night would repeat them
-K times); for metrics, calibration_daily, models, publications and runs the night's `--day`.
+K times); for metrics, calibration_daily, calibration_segments, models, publications and runs the night's `--day`.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ METRICS = Table(
         column("ratio", DOUBLE, "predicted / positives; null without positives"),
         column("ne", DOUBLE, "normalised entropy: log-loss / entropy of the base rate; null with one class"),
         column("auc", DOUBLE, "null with one class"),
+        column("gauc", DOUBLE, "mean over rows of their user's own AUC, of users with both classes; null without any"),
         column("ece", DOUBLE, "calibration error over equal-mass bins"),
         RUN,
         DAY,
@@ -153,6 +154,28 @@ CALIBRATION_DAILY = Table(
         DAY,
     ),
     key=("day", "model", "head", "tower", "stage", "bin"),
+    lineage=("run_id",),
+)
+CALIBRATION_SEGMENTS = Table(
+    "calibration_segments",
+    (
+        column("model", STRING, "model id", nullable=False),
+        column("head", STRING, "engagement head; a child head stands for p(child | parent) on rows with parent 1", nullable=False),
+        column("tower", STRING, "tower", nullable=False),
+        column("by", STRING, "feature whose value makes the segment", nullable=False),
+        column("value", STRING, "its value; (missing) where there is none", nullable=False),
+        column("measured_day", DATE, "the held-out day M", nullable=False),
+        column("rows", LONG, "labelled rows"),
+        column("positives", LONG, "rows with label 1"),
+        column("predicted_raw", DOUBLE, "sum of probabilities before calibration"),
+        column("predicted", DOUBLE, "sum of probabilities after calibration"),
+        column("ratio", DOUBLE, "predicted / positives; null without positives"),
+        column("ratio_low", DOUBLE, "95% limit of ratio by the chance of its positives (Poisson), for all segments of the night together"),
+        column("ratio_high", DOUBLE, "the other limit; null without positives"),
+        RUN,
+        DAY,
+    ),
+    key=("day", "model", "head", "tower", "by", "value"),
     lineage=("run_id",),
 )
 MODELS = Table(
@@ -345,6 +368,6 @@ def challenger_scores(conf: Conf) -> Table:
 def all_tables(conf: Conf) -> dict[str, Table]:
     tables = (
         impressions(conf), ENGAGEMENTS, entity(conf, "user"), entity(conf, "ad"), inventory(conf), QUARANTINE, history(conf),
-        examples(conf), served(conf), scores(conf), challenger_scores(conf), METRICS, CALIBRATION_DAILY, MODELS, PUBLICATIONS, RUNS,
+        examples(conf), served(conf), scores(conf), challenger_scores(conf), METRICS, CALIBRATION_DAILY, CALIBRATION_SEGMENTS, MODELS, PUBLICATIONS, RUNS,
     )  # fmt: skip
     return {table.name: table for table in tables}

@@ -1,26 +1,31 @@
-"""The held-out day by candidate and production, before and after calibration -> `metrics` and `calibration_daily`. A stage of jobs/nightly.py.
+"""The held-out day by candidate and production, before and after calibration. A stage of jobs/nightly.py.
 
-A child head stands for p(child | parent), on rows whose parent's label is 1.
+-> `metrics`, `calibration_daily` (reliability diagrams) and `calibration_segments`. A child head stands for p(child | parent), on rows whose
+parent's label is 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
+from pyspark.sql import DataFrame
 
+from etl import schemas
 from etl.calibrated import STAGES, in_both_stages
 from etl.calibration_stats import binned
+from etl.grouped import KEYS, user_sums
 from etl.registry import calibrator_file
-from etl.schemas import ALL, CALIBRATION_DAILY, METRICS
-from etl.tables import frame_of, overwrite_days
+from etl.schemas import ALL, CALIBRATION_DAILY, CALIBRATION_SEGMENTS, METRICS
+from etl.segments import segment_columns, segment_sums
+from etl.tables import frame_of, overwrite_days, read_days
 from jobs.calibrate import served_by
 from jobs.common import Outcome, Run, Stage
 from jobs.contenders import candidate, contenders
 from jobs.gate import judged_alone, of_this_night
 from models import metrics
-from models.metrics import Bins
+from models.metrics import Bins, GroupedAuc, grouped_auc
 
 
 def inputs(run: Run) -> dict[str, str]:
@@ -30,21 +35,26 @@ def inputs(run: Run) -> dict[str, str]:
         found |= run.contents.of_days("served", held_out, held_out, one.model) | run.contents.of_file(
             calibrator_file(one.model, run.night.day)
         )
-    return found
+    return found | run.contents.of_days("examples", held_out, held_out)
 
 
 def work(run: Run) -> Outcome:
-    conf, day, held_out, groups = run.conf, run.night.day, run.night.held_out, run.conf.calibration.ece_bins
-    found, diagram = [], []
+    conf, day, held_out = run.conf, run.night.day, run.night.held_out
+    found, diagram, segments = [], [], []
     for one in contenders(run):
         stamp = {"model": one.model, "measured_day": held_out, "run_id": run.run_id, "day": day}
-        rows = in_both_stages(served_by(run, one.model, held_out, held_out), conf.heads, one.calibrator(run).by_cell)
-        counted = binned(rows, conf.heads, by=("stage", "tower", "source"))
-        found += [stamp | row for row in metric_rows(counted, groups)]
-        diagram += [stamp | row for row in reliability_rows(counted, groups)]
-    overwrite_days(frame_of(run.spark, found, METRICS), conf.workdir, METRICS, day, day)
-    overwrite_days(frame_of(run.spark, diagram, CALIBRATION_DAILY), conf.workdir, CALIBRATION_DAILY, day, day)
-    judged = judged_alone(run, of_this_night(run, METRICS), of_this_night(run, CALIBRATION_DAILY))
+        rows = in_both_stages(served_by(run, one.model, held_out, held_out), conf.heads, one.calibrator(run).by_cell).persist()
+        try:
+            counted, by_user = binned(rows, conf.heads, by=("stage", "tower", "source")), user_sums(rows, conf.heads, grouped_auc)
+            found += [stamp | row for row in metric_rows(counted, by_user, conf.calibration.ece_bins)]
+            diagram += [stamp | row for row in reliability_rows(counted, conf.calibration.ece_bins)]
+            segments += [stamp | row for row in segment_rows(run, rows)]
+        finally:
+            rows.unpersist()
+    for table, made in ((METRICS, found), (CALIBRATION_DAILY, diagram), (CALIBRATION_SEGMENTS, segments)):
+        overwrite_days(frame_of(run.spark, made, table), conf.workdir, table, day, day)
+    written = (METRICS, CALIBRATION_DAILY, *([CALIBRATION_SEGMENTS] if segments else []))
+    judged = judged_alone(run, *(of_this_night(run, table) for table in written))
     newest = [row for row in found if row["model"] == candidate(run).model]
     overall = {row["head"]: row for row in newest if row["stage"] == "calibrated" and row["source"] == row["tower"] == ALL}
     told = ", ".join(
@@ -52,7 +62,7 @@ def work(run: Run) -> Outcome:
         for head, row in overall.items()
         if row["ne"] is not None and row["auc"] is not None
     )
-    return Outcome((f"metrics/{day}", f"calibration_daily/{day}"), judged, f"held-out {held_out}: {told or 'no head has both classes'}")
+    return Outcome(tuple(f"{table.name}/{day}" for table in written), judged, f"held-out {held_out}: {told or 'no head has both classes'}")
 
 
 def slices(counted: pd.DataFrame) -> Iterator[tuple[dict[str, str], Bins]]:
@@ -68,8 +78,10 @@ def slices(counted: pd.DataFrame) -> Iterator[tuple[dict[str, str], Bins]]:
                 yield {"head": str(head), "source": source, "tower": tower, "stage": stage}, bins
 
 
-def metric_rows(counted: pd.DataFrame, groups: int) -> Iterator[dict[str, Any]]:
+def metric_rows(counted: pd.DataFrame, by_user: pd.DataFrame, groups: int) -> Iterator[dict[str, Any]]:
+    within = {tuple(row[: len(KEYS)]): GroupedAuc(*row[len(KEYS) :]).value for row in by_user.itertuples(index=False)}
     for names, bins in slices(counted):
+        gauc = within.get(tuple(names[key] for key in KEYS))
         yield {
             **names,
             "rows": int(bins.rows.sum()),
@@ -78,6 +90,7 @@ def metric_rows(counted: pd.DataFrame, groups: int) -> Iterator[dict[str, Any]]:
             "ratio": metrics.ratio(bins),
             "ne": metrics.normalized_entropy(bins),
             "auc": metrics.auc(bins),
+            "gauc": None if gauc is None else round(gauc, 9),
             "ece": metrics.ece_equal_mass(bins, groups),
         }
 
@@ -99,10 +112,27 @@ def reliability_rows(counted: pd.DataFrame, groups: int) -> Iterator[dict[str, A
             }
 
 
+def segment_rows(run: Run, rows: DataFrame) -> Iterator[dict[str, Any]]:
+    """Segments of the held-out day with the chance of their ratio, for all of them together; none without features of a closed list."""
+    conf, held_out = run.conf, run.night.held_out
+    columns = segment_columns(conf.template)
+    if not columns:
+        return
+    examples = read_days(run.spark, conf.workdir, schemas.examples(conf), held_out, held_out)
+    found = cast(list[dict[str, Any]], segment_sums(rows, examples, conf.heads, columns).to_dict("records"))
+    confidence = 1 - 0.05 / max(len(found), 1)
+    for row in found:
+        positives = int(row["positives"])
+        ratio = row["predicted"] / positives if positives else None
+        least, most = metrics.poisson_interval(positives, confidence)
+        limits = {"ratio": ratio, "ratio_low": ratio * least, "ratio_high": ratio * most} if ratio else {}
+        yield row | {"positives": positives} | limits
+
+
 STAGE = Stage(
     name="evaluate",
     packages=("etl", "models", "validation"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "calibration"})],
+    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "calibration", "template"})],
     inputs=inputs,
     work=work,
 )

@@ -11,7 +11,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from etl import schemas
-from etl.schemas import CALIBRATION_DAILY, METRICS, Table
+from etl.schemas import CALIBRATION_DAILY, CALIBRATION_SEGMENTS, METRICS, Table
 from etl.tables import read_days, table_path
 from jobs.common import NotYet, Outcome, Run, Stage, write_whole
 from jobs.contenders import Contender, candidate, serving
@@ -68,6 +68,7 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
         min_positives=conf.calibration.min_positives,
         metrics=metrics,
         reliability=night_rows(run, CALIBRATION_DAILY, shown),
+        segments=night_rows(run, CALIBRATION_SEGMENTS, shown),
         scores=scores_of(run),
     )
 

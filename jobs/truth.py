@@ -27,7 +27,7 @@ from etl.tables import TableError, read_days
 from etl.truth import Platt, broken_promises, fit_bins, score_bins, scored_sums, true_rows
 from jobs.common import BUG, DONE, SCORING, conf_of, day_option, main, parser
 from models.calibration import fit_platt
-from models.metrics import Bins, auc
+from models.metrics import Bins, auc, poisson_interval
 
 ENOUGH_POSITIVES = 500
 LARGEST_EXCESS = 0.10
@@ -142,16 +142,6 @@ def auc_by(bins: pd.DataFrame, by: str) -> float | None:
     """Expected AUC when rows are ordered `by`: each counts as positive with its true probability, and as negative with the rest."""
     side = bins[bins["by"] == by]
     return auc(Bins.of(side["bin"].to_numpy(), side["rows"].to_numpy(), side["positives"].to_numpy()))
-
-
-def poisson_interval(count: int) -> tuple[float, float]:
-    """95% limits of a Poisson mean over the `count` seen, by Byar's approximation; a ratio inherits them from its fit rows' positives."""
-    if not count:
-        return 0.0, float("inf")
-    z, after = 1.959964, count + 1
-    low = count * (1 - 1 / (9 * count) - z / (3 * count**0.5)) ** 3
-    high = after * (1 - 1 / (9 * after) + z / (3 * after**0.5)) ** 3
-    return low / count, high / count
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ of one class, is None, never 0.5.
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +83,16 @@ def ratio(bins: Bins) -> float | None:
     """Predicted over observed positives; None without positives."""
     observed = bins.positives.sum()
     return float(predicted(bins) / observed) if observed > 0 else None
+
+
+def poisson_interval(count: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Limits of a Poisson mean over the `count` seen, by Byar's approximation; a ratio inherits them from its positives."""
+    if not count:
+        return 0.0, float("inf")
+    z, after = NormalDist().inv_cdf(0.5 + confidence / 2), count + 1
+    low = count * (1 - 1 / (9 * count) - z / (3 * count**0.5)) ** 3
+    high = after * (1 - 1 / (9 * after) + z / (3 * after**0.5)) ** 3
+    return max(low, 0.0) / count, high / count
 
 
 class Reliability(NamedTuple):

@@ -80,6 +80,7 @@ class ReportData:
     min_positives: int = 0  # calibration.min_positives: cells with fewer are shown faint
     metrics: Sequence[Row] = ()  # rows of `metrics` of this night
     reliability: Sequence[Row] = ()  # rows of `calibration_daily` of this night
+    segments: Sequence[Row] = ()  # rows of `calibration_segments` of this night
     scores: Scores | None = None
 
 
@@ -98,6 +99,8 @@ def render(report: ReportData) -> str:
         by_source=_side_by_side(row for row in report.metrics if row["tower"] == ALL),
         by_tower=_side_by_side(row for row in report.metrics if row["tower"] != ALL),
         diagrams=_diagrams(report.reliability),
+        off=_off_segments(report.segments),
+        fields=_by_field(report.segments),
         colours={"raw": RAW, "calibrated": CALIBRATED},
     )
 
@@ -141,6 +144,30 @@ def _diagrams(reliability: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
         figure = {"tower": tower, "rows": rows, "positives": round(positives), "svg": reliability_svg(bins)}
         figures.setdefault(head, []).append(figure)
     return figures
+
+
+def _off_segments(segments: Sequence[Row]) -> list[Row]:
+    """Segments whose interval excludes 1, those first whose predictions are wrong by the most engagements."""
+    off = [row for row in segments if row["positives"] and not row["ratio_low"] <= 1 <= row["ratio_high"]]
+    return sorted(off, key=lambda row: (-abs(row["predicted"] - row["positives"]), row["head"], row["tower"], row["by"], row["value"]))
+
+
+def _by_field(segments: Sequence[Row]) -> list[dict[str, Any]]:
+    """One line a head and column, over all its values and towers: sum of |predicted - observed| over what was observed, raw and calibrated.
+
+    Field-level relative error (Pan et al., Field-aware Calibration, WWW 2020). `chance`: what right probabilities would have, of Poisson counts.
+    """
+    fields: dict[tuple[str, str], list[Row]] = {}
+    for row in segments:
+        fields.setdefault((row["head"], row["by"]), []).append(row)
+    lines = []
+    for (head, by), rows in fields.items():
+        observed = sum(row["positives"] for row in rows)
+        if observed:
+            wrong = {name: sum(abs(row[name] - row["positives"]) for row in rows) / observed for name in ("predicted_raw", "predicted")}
+            chance = sum(math.sqrt(2 * row["predicted"] / math.pi) for row in rows) / observed
+            lines.append({"head": head, "by": by, "segments": len(rows), "positives": observed, "chance": chance, **wrong})
+    return lines
 
 
 def _undefined(value: Any) -> bool:

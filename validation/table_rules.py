@@ -113,6 +113,7 @@ def _metric_rules(conf: Conf) -> list[Rule]:
         Rule("ratio_follows", ratio, "predicted / positives, null without positives", "ratio"),
         Rule("ne_finite", "ne IS NULL OR (ne >= 0 AND ne < double('infinity'))", "a log-loss over an entropy", "ne"),
         _share("auc", "of pairs, those in the right order"),
+        _share("gauc", "a mean of such shares"),
         _share("ece", "a mean of differences of probabilities"),
         _measured_before_the_night(),
     ]
@@ -127,6 +128,21 @@ def _bin_rules(conf: Conf) -> list[Rule]:
             "predicted_inside_0_and_1", "predicted > 0 AND predicted < 1", "a mean of probabilities, none of which is certain", "predicted"
         ),
         Rule("observed_is_a_share", "observed BETWEEN 0 AND 1", "positives of the bin over its rows", "observed"),
+        _measured_before_the_night(),
+    ]
+
+
+def _segment_rules(conf: Conf) -> list[Rule]:
+    inside = "positives = 0 OR (ratio_low <= ratio AND ratio <= ratio_high)"
+    return [
+        *_of_known_heads(conf),
+        Rule("positives_at_most_rows", "positives BETWEEN 0 AND rows", "a positive is a labelled row", "positives"),
+        # NaN is larger than any number in Spark, so the upper bounds refuse it too.
+        *(
+            Rule(f"{name}_at_most_rows", f"{name} > 0 AND {name} < rows", "a sum of as many probabilities", name)
+            for name in ("predicted_raw", "predicted")
+        ),
+        Rule("ratio_inside_its_interval", inside, "limits lie on either side", "ratio"),
         _measured_before_the_night(),
     ]
 
@@ -177,6 +193,7 @@ BUILT: dict[str, Callable[[Conf], list[Rule]]] = {
     "challenger_scores": _score_rules,
     "metrics": _metric_rules,
     "calibration_daily": _bin_rules,
+    "calibration_segments": _segment_rules,
     "models": _model_rules,
     "publications": _publication_rules,
     "runs": _run_rules,

@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.load import load
 from etl.session import start
 from jobs.publish_model import verdict_on
-from models.calibration import fit_platt
+from models.calibration import Cell, fit_platt
 from models.metrics import sigmoid
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ TOWERS, SHARES = ("standard", "shopping", "video"), (0.6, 0.3, 0.1)
 USERS = 20_000
 SHARED, OWN = 0.5, 0.25  # sd of the error that both models make, and of production's own
 WORSE = (0.0, 0.005, 0.01, 0.02, 0.05)
-Platt = dict[tuple[str, str], tuple[float, float]]
+Cells = dict[tuple[str, str], Cell]
 
 
 def drawn(random: np.random.Generator, rows: int, wide: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -67,22 +67,22 @@ def known(rows: pd.DataFrame, head: str, tower: str) -> pd.DataFrame:
     return chosen[chosen["label_click"] == 1] if head == "good_click" else chosen
 
 
-def fitted(rows: pd.DataFrame, min_positives: int) -> Platt:
-    cells = {}
+def fitted(rows: pd.DataFrame, min_positives: int) -> Cells:
+    cells: Cells = {}
     for head in RATES:
         for tower in TOWERS:
             part = known(rows, head, tower)
             label = part[f"label_{head}"].to_numpy()
             if label.sum() >= min_positives:
-                cells[head, tower] = fit_platt(part[f"logit_{head}"].to_numpy(), label, np.ones(len(label)))
+                cells[head, tower] = Cell("platt", *fit_platt(part[f"logit_{head}"].to_numpy(), label, np.ones(len(label))))
     return cells
 
 
-def loss(rows: pd.DataFrame, platt: Platt) -> float:
+def loss(rows: pd.DataFrame, cells: Cells) -> float:
     total = 0.0
-    for (head, tower), (b0, b1) in platt.items():
+    for (head, tower), cell in cells.items():
         part = known(rows, head, tower)
-        z = part[f"logit_{head}"].to_numpy() * (1 + b1) + b0
+        z = part[f"logit_{head}"].to_numpy() * (1 + cell.b1) + cell.b0
         total += float((np.logaddexp(0, z) - part[f"label_{head}"].to_numpy() * z).sum())
     return total
 

@@ -21,6 +21,7 @@ def test_sums_over_users_are_those_of_scikit_learns_auc_of_each_in_every_slice(s
     click = (random.random(600) < 0.4).astype(int)
     rows = pd.DataFrame(
         {
+            "stage": "raw",
             "user_id": [None if place % 11 == 0 else f"u{place % 23}" for place in range(600)],
             "source": np.where(np.arange(600) % 2 == 0, "feed", "search"),
             "tower": np.where(np.arange(600) % 3 == 0, "video", "image"),
@@ -30,8 +31,8 @@ def test_sums_over_users_are_those_of_scikit_learns_auc_of_each_in_every_slice(s
             "label_good_click": click * (random.random(600) < 0.5),
         }
     )
-    served = spark.createDataFrame(pa.Table.from_pandas(rows, preserve_index=False)).repartition(5)
-    found = {tuple(row[:3]): tuple(row[3:]) for row in user_sums(served, HEADS, grouped_auc).itertuples(index=False)}
+    staged = spark.createDataFrame(pa.Table.from_pandas(rows, preserve_index=False)).repartition(5)
+    found = {tuple(row[:4]): tuple(row[4:]) for row in user_sums(staged, HEADS, grouped_auc).itertuples(index=False)}
 
     known = rows[rows["user_id"].notna()]
     slices = {("(all)", "(all)"): known}
@@ -45,4 +46,4 @@ def test_sums_over_users_are_those_of_scikit_learns_auc_of_each_in_every_slice(s
             both = [group for group in groups if group[f"label_{head}"].nunique() == 2]
             numerator = sum(roc_auc_score(group[f"label_{head}"], group[f"logit_{head}"]) * len(group) for group in both)
             wanted = (numerator, sum(map(len, both)), len(both), len(groups) - len(both))
-            assert found[(head, source, tower)] == pytest.approx(wanted), (head, source, tower)
+            assert found[(head, "raw", source, tower)] == pytest.approx(wanted), (head, source, tower)

@@ -10,7 +10,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from etl.truth import broken_promises, fit_bins, score_bins, scored_sums
-from jobs.truth import Cell, auc_by, oracle_of, poisson_interval
+from jobs.truth import Cell, auc_by, oracle_of
+from models.metrics import poisson_interval
 from tests.small import small_conf
 
 HEADS = {name: head for name, head in small_conf().heads.items() if name in ("click", "good_click")}

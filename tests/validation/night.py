@@ -55,6 +55,18 @@ def made_up_night(**changed: Any) -> ReportData:
         "min_positives": 200,
         "metrics": [row for head in HEADS for row in metric_rows(head)],
         "reliability": [row for head in HEADS for tower in TOWERS for row in bins(head, tower)],
+        "shown": "9b1d4c",
+        "decision": {
+            **{
+                "verdict": "publish",
+                "reason": "normalised entropy of all cells together -0.21%",
+                "production": "77aa01",
+                "serves": "9b1d4c",
+            },
+            **{"judged": 2, "whole": compared("(all)", "(all)"), "cells": [compared("click", tower) for tower in TOWERS]},
+        },
+        "judged_positives": 100,
+        "segments": [segment("US", 300, 420.0), segment("BR", 250, 255.0), segment("AT", 0, 2.0)],
         "scores": Scores(
             "2026-05-17",
             "work/tables/scores",
@@ -64,6 +76,26 @@ def made_up_night(**changed: Any) -> ReportData:
         ),
     }
     return ReportData(**{**given, **changed})
+
+
+def compared(head: str, tower: str) -> dict[str, Any]:
+    """A cell of the comparison, as models/verdict.py writes it; video has too few positives to judge."""
+    whole = head == "(all)"
+    return {
+        **{"head": head, "tower": tower, "rows": 9_000, "positives": 40 if tower == "video" else 400, "users": 3_123, "refuses": []},
+        **{"ne_rise": [-0.0021, -0.0118, 0.0075], "auc_change": None if whole else [0.01, -0.02, 0.04]},
+        **{"ratio": None if whole else [1.031, 0.91, 1.17], "production_ratio": None if whole else 0.98, "shift": None if whole else 0.013},
+    }
+
+
+def segment(country: str, positives: int, predicted: float) -> dict[str, Any]:
+    """A segment of `calibration_segments`, whose interval is a quarter wide either way."""
+    ratio = predicted / positives if positives else None
+    return {
+        **{"head": "click", "tower": "standard", "by": "country", "value": country, "rows": 9_000, "positives": positives},
+        **{"predicted_raw": predicted + 30, "predicted": predicted, "ratio": ratio},
+        **{"ratio_low": ratio and ratio * 0.8, "ratio_high": ratio and ratio * 1.25},
+    }
 
 
 def finding(**changed: Any) -> Finding:
@@ -105,7 +137,15 @@ def metric_rows(head: str) -> list[dict[str, Any]]:
         for stage, ratio, ne in (("raw", 1.182, 0.861), ("calibrated", 1.013, 0.853)):
             fixed = {"head": head, "source": source, "tower": tower, "stage": stage, "rows": 6_001 if few else 36_021}
             rows.append(
-                {**fixed, "positives": 21 if few else 1_204, "ratio": ratio, "ne": ne, "auc": None if few else 0.7412, "ece": 0.0031}
+                {
+                    **fixed,
+                    "positives": 21 if few else 1_204,
+                    "ratio": ratio,
+                    "ne": ne,
+                    "auc": None if few else 0.7412,
+                    "gauc": None if few else 0.6543,
+                    "ece": 0.0031,
+                }
             )
     return rows
 

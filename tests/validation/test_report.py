@@ -135,9 +135,9 @@ def test_an_account_that_does_not_balance_says_so() -> None:
 
 
 def test_what_is_not_defined_is_a_dash_and_not_a_number(page: str) -> None:
-    # save in video has one class: no AUC. Its line has dashes where the others have .741.
+    # save in video has one class: no AUC. Its line has dashes where the others have .741 and, within users, .654.
     line = re.search(r"save video 6,001 21 [^A-Za-z]*", words(page))
-    assert line is not None and line.group().count("\N{EN DASH}") == 2
+    assert line is not None and line.group().count("\N{EN DASH}") == 3
     assert " nan" not in words(page).lower()
 
 
@@ -158,3 +158,25 @@ def test_a_wilson_interval_is_that_of_the_textbook() -> None:
     low, high = wilson(5, 50)
     assert (round(low, 3), round(high, 3)) == (0.043, 0.214)
     assert wilson(0, 10)[0] == 0.0 and wilson(10, 10)[1] == 1.0
+
+
+def test_the_verdict_stands_with_its_reason_and_each_cells_changes(page: str) -> None:
+    text = words(page)
+    part = text[text.index("Candidate against production") : text.index("Calibrator")]
+    for fact in (
+        "publish : normalised entropy of all cells together -0.21%",
+        "-0.21 (-1.18 to +0.75)",
+        "+0.0100 (-0.0200 to +0.0400)",
+        "1.03 (0.91 to 1.17)",
+    ):
+        assert fact in part, part
+    assert "No candidate was judged tonight" in words(render(made_up_night(decision=None)))
+
+
+def test_segments_that_are_off_beyond_chance_are_named_and_the_others_counted(page: str) -> None:
+    text = words(page)
+    part = text[text.index("Calibration by segment") : text.index("by column")]
+    assert "1 of 3 segments are off beyond chance" in part and "country = US" in part and "1.40 (1.12 to 1.75)" in part
+    assert "BR" not in part and "AT" not in part
+    # |450 - 300| + |285 - 250| + |32 - 0| over 550 before, |420 - 300| + |255 - 250| + |2 - 0| after
+    assert "click country 3 550 39.5% 23.1%" in text

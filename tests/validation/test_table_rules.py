@@ -33,11 +33,15 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "metrics": {
         **{"model": "m", "head": "click", "source": "(all)", "stage": "raw", "measured_day": BEFORE},
-        **{"rows": 10, "positives": 2, "predicted": 1.5, "ratio": 0.75, "ne": 0.9, "auc": 0.7, "ece": 0.1},
+        **{"rows": 10, "positives": 2, "predicted": 1.5, "ratio": 0.75, "ne": 0.9, "auc": 0.7, "gauc": 0.6, "ece": 0.1},
     },
     "calibration_daily": {
         **{"model": "m", "head": "click", "stage": "calibrated", "measured_day": BEFORE, "bin": 0},
         **{"rows": 10, "predicted": 0.2, "observed": 0.0},
+    },
+    "calibration_segments": {
+        **{"model": "m", "head": "click", "by": "country", "value": "AT", "measured_day": BEFORE, "rows": 10, "positives": 2},
+        **{"predicted_raw": 1.0, "predicted": 1.5, "ratio": 0.75, "ratio_low": 0.2, "ratio_high": 3.0},
     },
     "models": {
         **{"model": "m", "parent": None, "trained_from": BEFORE, "trained_to": BEFORE, "verdict": "publish", "reason": "the first"},
@@ -65,6 +69,14 @@ def test_a_good_row_holds_every_rule_and_twice_is_once_too_often(spark: SparkSes
 
 
 FAULTS: dict[str, list[tuple[dict[str, Any], str]]] = {  # table -> what is changed in its good row, and the rule that it breaks
+    "calibration_segments": [
+        ({"head": "like"}, "head_known"),
+        ({"positives": 11}, "positives_at_most_rows"),
+        ({"predicted_raw": NAN}, "predicted_raw_at_most_rows"),
+        ({"predicted": 10.5}, "predicted_at_most_rows"),
+        ({"ratio_low": 0.8}, "ratio_inside_its_interval"),
+        ({"measured_day": AFTER}, "measured_before_the_night"),
+    ],
     "history": [
         ({"kind": "user"}, "kind_known"),
         ({"impressions": -1, "engaged_click": 2}, "impressions_not_negative"),
