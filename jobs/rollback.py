@@ -33,7 +33,7 @@ def rollback(argv: Sequence[str] | None) -> int:
     try:
         create_tables(spark, conf)
         day, model = night_and_model(spark, conf, arguments.to)
-        return run_night(spark, conf, day, day, (order(model), publish_model.STAGE, score.STAGE, report.STAGE))
+        return run_night(spark, conf, day, day, stages(model))
     finally:
         spark.stop()
 
@@ -53,8 +53,8 @@ def night_and_model(spark: SparkSession, conf: Conf, asked: str | None) -> tuple
     return day, before.model
 
 
-def order(model: str) -> Stage:
-    """A stage that writes down which model is to serve."""
+def stages(model: str) -> tuple[Stage, ...]:
+    """Write down which model is to serve, then what follows from it."""
 
     def work(run: Run) -> Outcome:
         publish(run.spark, run.conf, run.night.day, run.run_id, "rollback", model)
@@ -62,7 +62,8 @@ def order(model: str) -> Stage:
             (f"publications/{run.night.day}",), {"model": model}, f"model {model} is to serve from the night of {run.night.day} on"
         )
 
-    return Stage("rollback", packages=(), reads=lambda conf: [], inputs=lambda run: {"model": model, "run": run.run_id}, work=work)
+    order = Stage("rollback", packages=(), reads=lambda conf: [], inputs=lambda run: {"model": model, "run": run.run_id}, work=work)
+    return order, publish_model.STAGE, score.STAGE, report.STAGE
 
 
 if __name__ == "__main__":

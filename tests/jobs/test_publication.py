@@ -12,9 +12,10 @@ import yaml
 from pyspark.sql import SparkSession
 
 from etl import schemas
-from etl.tables import content_hashes, create_tables, read, read_days
+from etl.tables import TableError, content_hashes, create_tables, read, read_days
 from jobs.common import DONE, REFUSED, day_option
 from jobs.nightly import STAGES, run_night
+from jobs.rollback import night_and_model, stages
 from tests.jobs.nights import Place, day, place
 
 SECOND = day_option(day(8))
@@ -94,13 +95,13 @@ def test_rollback_brings_the_scores_of_production_back_bit_for_bit_and_survives_
     assert serving(spark, published) == production and scores_of(spark, published) == before
     assert scores_of(spark, published, schemas.challenger_scores(published.conf)) == newest, "the candidate is the challenger now"
     assert second_night(spark, published) == DONE and scores_of(spark, published) == before
-    code, told = published.run("rollback", "--to", candidate)
-    assert code == 0, told
+    night, model = night_and_model(spark, published.conf, candidate)
+    assert run_night(spark, published.conf, night, night, stages(model)) == DONE
     assert serving(spark, published) == candidate and scores_of(spark, published) == newest
 
 
-def test_a_rollback_without_a_model_to_go_back_to_says_so(clean: Place) -> None:
-    code, told = clean.run("rollback")
-    assert code == 2 and f"no model was current before the night of {day(7)}" in told and "--to" in told
-    code, told = clean.run("rollback", "--to", "nobody")
-    assert code == 2 and "no night has registered a model nobody" in told
+def test_a_rollback_without_a_model_to_go_back_to_says_so(spark: SparkSession, clean: Place) -> None:
+    with pytest.raises(TableError, match=f"no model was current before the night of {day(7)}; name one with --to"):
+        night_and_model(spark, clean.conf, None)
+    with pytest.raises(TableError, match="no night has registered a model nobody"):
+        night_and_model(spark, clean.conf, "nobody")
