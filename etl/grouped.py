@@ -26,8 +26,8 @@ SCHEMA = "head STRING, stage STRING, source STRING, tower STRING, numerator DOUB
 def user_sums(staged: DataFrame, heads: Mapping[str, Head], measure: Measure) -> pd.DataFrame:
     """SUMS by head, stage, source and tower: of all rows, of each source and of each tower, with ALL for what is not told apart.
 
-    `staged`: rows of `served` in both stages (etl/calibrated.py); a child head has the rows whose parent's label is 1, and rows of unknown users are left out.
-    All rows of a user are in one task, which holds its share of the users in memory: 32 bytes a row.
+    `staged`: rows of `served` in both stages (etl/calibrated.py); a child head has the rows whose parent's label is 1, and rows of unknown
+    users are left out. All rows of a user are in one task, which holds its share of the users in memory: about 50 bytes a row and head.
     """
     cells = [
         F.struct(F.lit(name).alias("head"), F.col(f"logit_{name}").alias("z"), counted_label(name, head).alias("label"))

@@ -18,7 +18,7 @@ from etl.calibration_stats import FIXED_POINT, counted_label
 MISSING = "(missing)"
 
 
-def segment_columns(template: Template) -> list[str]:
+def closed_lists(template: Template) -> list[str]:
     """Features whose values a person can name: of a closed list, one string a row."""
     return [feature.column for feature in template.features if feature.type == "one_hot" and not feature.length]
 

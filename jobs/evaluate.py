@@ -18,7 +18,7 @@ from etl.calibration_stats import binned
 from etl.grouped import KEYS, user_sums
 from etl.registry import calibrator_file
 from etl.schemas import ALL, CALIBRATION_DAILY, CALIBRATION_SEGMENTS, METRICS
-from etl.segments import segment_columns, segment_sums
+from etl.segments import closed_lists, segment_sums
 from etl.tables import frame_of, overwrite_days, read_days
 from jobs.calibrate import served_by
 from jobs.common import Outcome, Run, Stage
@@ -48,7 +48,7 @@ def work(run: Run) -> Outcome:
             counted, by_user = binned(rows, conf.heads, by=("stage", "tower", "source")), user_sums(rows, conf.heads, grouped_auc)
             found += [stamp | row for row in metric_rows(counted, by_user, conf.calibration.ece_bins)]
             diagram += [stamp | row for row in reliability_rows(counted, conf.calibration.ece_bins)]
-            segments += [stamp | row for row in segment_rows(run, rows)]
+            segments += [stamp | row for row in segment_rows(segments_of(run, rows))]
         finally:
             rows.unpersist()
     for table, made in ((METRICS, found), (CALIBRATION_DAILY, diagram), (CALIBRATION_SEGMENTS, segments)):
@@ -112,21 +112,25 @@ def reliability_rows(counted: pd.DataFrame, groups: int) -> Iterator[dict[str, A
             }
 
 
-def segment_rows(run: Run, rows: DataFrame) -> Iterator[dict[str, Any]]:
-    """Segments of the held-out day with the chance of their ratio, for all of them together; none without features of a closed list."""
+def segments_of(run: Run, rows: DataFrame) -> pd.DataFrame:
+    """Sums by segment of the held-out day; none without features of a closed list."""
     conf, held_out = run.conf, run.night.held_out
-    columns = segment_columns(conf.template)
+    columns = closed_lists(conf.template)
     if not columns:
-        return
+        return pd.DataFrame()
     examples = read_days(run.spark, conf.workdir, schemas.examples(conf), held_out, held_out)
-    found = cast(list[dict[str, Any]], segment_sums(rows, examples, conf.heads, columns).to_dict("records"))
-    confidence = 1 - 0.05 / max(len(found), 1)
-    for row in found:
-        positives = int(row["positives"])
-        ratio = row["predicted"] / positives if positives else None
-        least, most = metrics.poisson_interval(positives, confidence)
-        limits = {"ratio": ratio, "ratio_low": ratio * least, "ratio_high": ratio * most} if ratio else {}
-        yield row | {"positives": positives} | limits
+    return segment_sums(rows, examples, conf.heads, columns)
+
+
+def segment_rows(sums: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Each with its ratio and what chance makes of that, at 95% for all of them together."""
+    confidence = 1 - 0.05 / max(len(sums), 1)
+    for row in cast(list[dict[str, Any]], sums.to_dict("records")):
+        limits = {}
+        if row["positives"]:
+            ratio, (least, most) = row["predicted"] / row["positives"], metrics.poisson_interval(row["positives"], confidence)
+            limits = {"ratio": ratio, "ratio_low": ratio * least, "ratio_high": ratio * most}
+        yield {**row, **limits}
 
 
 STAGE = Stage(

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from conf.schema import Head
 from conf.template import Template
-from etl.segments import segment_columns, segment_sums
+from etl.segments import closed_lists, segment_sums
 
 HEADS = {"click": Head(action="click"), "good_click": Head(action="click", parent="click")}
 
@@ -40,10 +40,10 @@ def test_rows_are_summed_by_each_columns_values_before_and_after_calibration(spa
     }
 
 
-def test_segments_are_values_of_closed_lists() -> None:
+def test_only_features_of_closed_lists_make_segments() -> None:
     features = [
         {"column": "country", "family": "user", "type": "one_hot", "vocabulary": ["US"]},
         {"column": "ad_id", "family": "ad", "type": "hashed", "buckets": 10},
         {"column": "age", "family": "user", "type": "continuous"},
     ]
-    assert segment_columns(Template.model_validate({"features": features})) == ["country"]
+    assert closed_lists(Template.model_validate({"features": features})) == ["country"]
