@@ -45,13 +45,19 @@ class Training:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scored inventory. `rows`: source -> rows; `mean_p`: head -> mean calibrated probability; utility: lowest and highest."""
+    """The scored inventory. `rows`: source -> rows; `mean_p`: head -> mean calibrated probability; utility: lowest and highest.
+
+    `rank_correlation`, `top_kept`, `top_rows`: what calibration changed of the order (etl/order_change.py).
+    """
 
     day: str
     table: str
     rows: Mapping[str, int]
     mean_p: Mapping[str, float]
     utility: tuple[float, float]
+    rank_correlation: float | None = None
+    top_kept: float | None = None
+    top_rows: int = 0
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def made_up_night(**changed: Any) -> ReportData:
             {"standard": 36_000, "shopping": 18_000, "video": 6_000},
             {"click": 0.0312, "save": 0.00042},
             (-0.0121, 0.3344),
+            *(0.9871, 0.75, 600),
         ),
     }
     return ReportData(**{**given, **changed})
