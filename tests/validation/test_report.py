@@ -93,6 +93,8 @@ def test_names_from_logs_are_escaped_everywhere() -> None:
         calibrator={evil: {evil: {"method": evil, "b0": 0.0, "b1": 0.0, "positives": 0, "rows": 0, "reason": evil}}},
         metrics=[{**row, "source": evil, "head": evil} for row in made_up_night().metrics],
         reliability=[{**row, "tower": evil, "head": evil} for row in made_up_night().reliability[:6]],
+        segments=[{**row, "tower": evil, "by": evil, "value": evil} for row in made_up_night().segments],
+        decision={**(made_up_night().decision or {}), "reason": evil, "serves": evil},
     )
     page = render(night)
     assert "<script" not in page
