@@ -19,7 +19,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, MapType, NullType, StringType, StructField, StructType, TimestampType, VariantType
 
 from conf.load import ConfError
-from conf.schema import Conf, Source
+from conf.schema import Conf
+from conf.source import Source
 from etl.expressions import Expression, check
 from etl.raw import CORRUPT, Block, Raw, look_at, read
 from etl.schemas import Table

@@ -14,7 +14,8 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql.types import AtomicType, DataType
 
-from conf.schema import Conf, Source
+from conf.schema import Conf
+from conf.source import Source
 from conf.template import Family, Feature
 from etl import schemas
 from etl.canonical import expression_types

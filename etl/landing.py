@@ -13,7 +13,8 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from conf.load import cache_dir
-from conf.schema import DAY_IN_PATH, Conf, Source
+from conf.schema import Conf
+from conf.source import DAY_IN_PATH, Source
 from etl.splits import days_between
 
 

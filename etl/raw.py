@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from conf.load import ConfError
-from conf.schema import Source
+from conf.source import Source
 from etl.expressions import first_line, nearest
 from etl.landing import InputUnreadable
 

@@ -21,7 +21,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 
-from conf.schema import Conf, Source
+from conf.schema import Conf
+from conf.source import Source
 from etl.canonical import canonical
 from etl.faults import without_faulty_file
 from etl.landing import day_of

@@ -11,7 +11,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from conf.schema import Conf, Kind, Source
+from conf.schema import Conf
+from conf.source import Kind, Source
 from etl import schemas
 from etl.faults import without_task_traces
 from etl.landing import LandedFile, files_by_day, fingerprint, first_complete_day

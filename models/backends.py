@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from conf.schema import Training
+from conf.training import Training
 from models.collectives import SingleProcess
 from models.distributed import run_on_spark
 from models.processes import run_here

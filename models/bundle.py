@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from conf.schema import Head, ModelConf
+from conf.schema import Head
 from conf.template import Template
+from conf.training import ModelConf
 from models.engagement import EngagementModel
 from models.errors import BundleDamaged
 from models.manifest import sha256

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from conf.schema import Training
+from conf.training import Training
 from models.collectives import HorovodCollective
 from models.errors import SlotsMissing, TrainingFailed
 from models.rank import as_rank

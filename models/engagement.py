@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from conf.schema import Head, ModelConf
+from conf.schema import Head
 from conf.template import Template
+from conf.training import ModelConf
 from models.columns import Columns
 from models.experts import MixtureOfExperts, ProgressiveExtraction, SharedBottom
 from models.linear import LinearPath

@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter
 
-from conf.schema import Training
+from conf.training import Training
 from models.collectives import TorchCollective
 from models.distributed import join_horovod
 from models.rank import as_rank

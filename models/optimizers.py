@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from conf.schema import Training
+from conf.training import Training
 from models.engagement import EngagementModel
 
 # Above rounding noise, below any gradient that means something: where summands cancel, Adam would otherwise turn the last bit, which

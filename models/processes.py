@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import torch
 
-from conf.schema import Training
+from conf.training import Training
 from models.distributed import nccl_built
 from models.errors import SlotsMissing
 from models.local_rank import answer, ask

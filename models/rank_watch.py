@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from conf.schema import Training
+from conf.training import Training
 from models.errors import TrainingFailed
 from models.rank_voices import ON_TERMINAL, SILENT_SECONDS, Failure, Heard
 

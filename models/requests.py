@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from conf.schema import ModelConf, Training
+from conf.training import ModelConf, Training
 from models.manifest import Manifest
 from models.warm_start import Statistics
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from conf.schema import ModelConf
+from conf.training import ModelConf
 from models.crosses import CrossNetwork, LatentCross
 from models.experts import Linear, layers
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from conf.schema import Training
+from conf.training import Training
 from models import bundle
 from models.backends import launch
 from models.batches import Batch, read_batches, read_served, shards_of, steps_an_epoch

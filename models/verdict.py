@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 import pandas as pd
 
-from conf.schema import Publication
+from conf.gates import Publication
 from models.metrics import Bins, auc
 
 Verdict = Literal["publish", "refuse", "too little"]

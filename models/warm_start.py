@@ -16,8 +16,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from conf.schema import ModelConf
 from conf.template import Feature
+from conf.training import ModelConf
 from models import bundle
 from models.columns import Columns
 from models.engagement import EngagementModel

@@ -12,7 +12,7 @@ from datetime import date
 from statistics import median
 from typing import Any
 
-from conf.schema import Gate
+from conf.gates import Gate
 from validation.checks import Check
 from validation.findings import Severity
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from conf.schema import Gate
+from conf.gates import Gate
 from conf.template import Feature
 from validation.checks import Check
 

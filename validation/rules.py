@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conf.schema import Kind
+from conf.source import Kind
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import get_args
 
-from conf.schema import Conf, Kind
+from conf.schema import Conf
+from conf.source import Kind
 from conf.template import Feature
 from etl.history import kinds
 from etl.schemas import Table

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conf.schema import Head, ModelConf, Training
+from conf.schema import Head
 from conf.template import Template
+from conf.training import ModelConf, Training
 from tests.models.snapshots import write_snapshot
 
 COLUMNS, VALUES, BATCH = 20, 100_000, 4096

@@ -8,7 +8,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.load import load, load_text
-from conf.schema import Conf, Kind
+from conf.schema import Conf
+from conf.source import Kind
 from etl import schemas
 from etl.landing import files_by_day
 from etl.simulate import setting_of

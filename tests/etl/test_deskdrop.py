@@ -11,7 +11,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.load import load
-from conf.schema import Conf, Kind
+from conf.schema import Conf
+from conf.source import Kind
 from etl.labels import with_labels
 from etl.raw import Block
 from etl.schemas import all_tables

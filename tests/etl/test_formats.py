@@ -10,7 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from conf.load import ConfError
-from conf.schema import Conf, Source
+from conf.schema import Conf
+from conf.source import Source
 from etl import schemas
 from etl.landing import InputUnreadable, files_by_day, fingerprint
 from etl.raw import Block

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
-from conf.schema import Conf, Source
+from conf.schema import Conf
+from conf.source import Source
 from etl import schemas
 from etl.landing import InputMissing, InputUnreadable, first_complete_day
 from etl.raw import Block

@@ -16,7 +16,8 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from conf.load import load
-from conf.schema import Conf, Kind
+from conf.schema import Conf
+from conf.source import Kind
 from etl import schemas
 from etl.landing import files_by_day
 from etl.raw import Block

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.schema import ModelConf, Training
+from conf.training import ModelConf, Training
 from etl import schemas
 from etl.scores import with_log_odds
 from etl.snapshot import write_snapshot

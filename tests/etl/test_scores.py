@@ -15,7 +15,7 @@ import pytest
 from pyspark.errors import PythonException
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from conf.schema import ModelConf, Training
+from conf.training import ModelConf, Training
 from etl import schemas
 from etl.scores import score_inventory, served_rows, with_log_odds
 from etl.snapshot import write_snapshot

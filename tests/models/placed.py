@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from conf.schema import ModelConf, Training
 from conf.template import Template
+from conf.training import ModelConf, Training
 from tests.models.snapshots import SMALL, TEMPLATE, TRAINING, example_columns
 
 PLACE = [

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conf.schema import Head, ModelConf, Training
+from conf.schema import Head
 from conf.template import Template
+from conf.training import ModelConf, Training
 from models.manifest import sha256
 
 TEMPLATE = Template.model_validate(

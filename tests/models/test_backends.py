@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 from torch import Tensor
 
-from conf.schema import Training
+from conf.training import Training
 from models import bundle
 from models.backends import launch
 from models.errors import SlotsMissing, TrainingFailed

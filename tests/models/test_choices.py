@@ -10,7 +10,7 @@ import torch
 from pyspark.sql import SparkSession
 from torch import Tensor
 
-from conf.schema import Training
+from conf.training import Training
 from models import bundle
 from models.collectives import SingleProcess
 from models.trainer import TrainRequest, train, train_on_rank

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from conf.schema import ModelConf
 from conf.template import Template
+from conf.training import ModelConf
 from models.columns import Columns
 from models.engagement import EngagementModel
 from models.representation import Features, Representation

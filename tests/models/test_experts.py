@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from conf.schema import ModelConf
+from conf.training import ModelConf
 from models.engagement import EngagementModel
 from models.experts import Linear, MixtureOfExperts, ProgressiveExtraction, SharedBottom, mixed
 from tests.models.small_model import BASE, STATISTICS, features

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from conf.schema import ModelConf
 from conf.template import Template
+from conf.training import ModelConf
 from models.columns import Columns
 from models.engagement import EngagementModel
 from models.errors import ColumnsWrong

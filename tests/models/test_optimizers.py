@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conf.schema import Training
+from conf.training import Training
 from models.optimizers import FlatGradient, adagrad_, adamw, pace
 from tests.models.small_model import small_model
 

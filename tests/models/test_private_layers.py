@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conf.schema import ModelConf
+from conf.training import ModelConf
 from models.engagement import EngagementModel
 from models.manifest import read_manifest
 from models.predictor import Predictor

@@ -9,8 +9,9 @@ import pytest
 import torch
 from scipy.stats import kendalltau
 
-from conf.schema import Head, ModelConf
+from conf.schema import Head
 from conf.template import Template
+from conf.training import ModelConf
 from models.batches import read_served
 from models.columns import Columns
 from models.manifest import Manifest, read_manifest

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conf.schema import ModelConf
 from conf.template import Template
+from conf.training import ModelConf
 from models.columns import Columns
 from models.engagement import EngagementModel
 from models.summarization import Summarization, groups_of

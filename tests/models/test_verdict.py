@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from conf.schema import Publication
+from conf.gates import Publication
 from models.metrics import sigmoid
 from models.verdict import Decision, influence, judge
 

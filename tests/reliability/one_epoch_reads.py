@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conf.schema import Training
+from conf.training import Training
 from models.batches import Batch, read_batches, shards_of
 from models.columns import Columns
 from models.errors import SnapshotUnreadable

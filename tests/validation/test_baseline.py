@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from conf.schema import Gate
+from conf.gates import Gate
 from validation.baseline import History, Usual, count_checks, label_checks, usual
 from validation.checks import Check
 

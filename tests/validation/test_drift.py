@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conf.schema import Gate
+from conf.gates import Gate
 from conf.template import Feature
 from validation.checks import Check
 from validation.drift import Newest, counts_in, cuts, drift_checks, merged, pack, psi, top_positions, unpack, unseen_share, usual_shift

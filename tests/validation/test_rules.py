@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
-from conf.schema import Kind
+from conf.source import Kind
 from validation.rules import row_rules
 
 GOOD: dict[Kind, dict[str, str]] = {
