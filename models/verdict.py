@@ -21,6 +21,7 @@ from models.metrics import Bins, auc
 
 Verdict = Literal["publish", "refuse", "too little"]
 SHIFT_GROUPS = 10  # of production's predictions, about equally many rows each, for the population stability index
+TOLD = 6  # reasons to refuse that are told in words
 DIGITS = 6  # significant ones that are kept: sums in another order differ in their last bits
 
 
@@ -113,7 +114,8 @@ def _decided(found: Decision, refusals: Sequence[str], conf: Publication, first:
 
     judged = f"{found.judged} of {len(found.cells)} cells have {conf.min_positives} positives"
     if refusals:
-        return so("refuse", "; ".join(refusals))
+        more = f"; and {len(refusals) - TOLD} more, cell by cell in the report" if len(refusals) > TOLD else ""
+        return so("refuse", "; ".join(refusals[:TOLD]) + more)
     if first:
         return so("publish", f"the first model: {judged}, and none is out of calibration")
     assert found.whole is not None

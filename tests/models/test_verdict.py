@@ -148,6 +148,21 @@ def test_a_rare_head_that_cannot_be_told_holds_nobody_back_and_one_bad_cell_refu
     assert verdict(good, bad).verdict == "refuse" and "hide in feed" in verdict(good, bad).reason
 
 
+def test_of_many_reasons_the_first_are_told_and_the_others_counted() -> None:
+    cells = []
+    for place in range(5):
+        user, label, z, random = world(10 + place)
+        b = z + random.normal(0, 0.3, len(z))
+        cells.append(cell(user + place * 10_000, label, random.permutation(z), b, tower=f"t{place}"))
+    found = verdict(*cells)
+    refusals = [reason for one in found.cells for reason in one.refuses]
+    assert (
+        len(refusals) == 10
+        and found.reason.count("publication.") == 6
+        and found.reason.endswith("; and 4 more, cell by cell in the report")
+    )
+
+
 def test_both_models_off_by_the_same_level_is_no_reason_to_refuse() -> None:
     user, label, z, random = world(7)
     off = z + np.log(1.8)
