@@ -19,12 +19,14 @@ from etl.schemas import ALL
 SUMS = ("numerator", "weight", "groups", "one_class")
 #: group, score, label and weight of rows, each [N] -> SUMS over groups; those of other groups add up (models.metrics.grouped_auc).
 Measure = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[float, float, int, int]]
-KEYS = ("head", "stage", "source", "tower")
-SCHEMA = "head STRING, stage STRING, source STRING, tower STRING, numerator DOUBLE, weight DOUBLE, groups BIGINT, one_class BIGINT"
+KEYS = ("model", "head", "stage", "source", "tower")
+SCHEMA = (
+    "model STRING, head STRING, stage STRING, source STRING, tower STRING, numerator DOUBLE, weight DOUBLE, groups BIGINT, one_class BIGINT"
+)
 
 
 def user_sums(staged: DataFrame, heads: Mapping[str, Head], measure: Measure) -> pd.DataFrame:
-    """SUMS by head, stage, source and tower: of all rows, of each source and of each tower, with ALL for what is not told apart.
+    """SUMS by model, head, stage, source and tower: of all rows, of each source and of each tower, with ALL for what is not told apart.
 
     `staged`: rows of `served` in both stages (etl/calibrated.py); a child head has the rows whose parent's label is 1, and rows of unknown
     users are left out. All rows of a user are in one task, which holds its share of the users in memory: about 50 bytes a row and head.
@@ -34,8 +36,9 @@ def user_sums(staged: DataFrame, heads: Mapping[str, Head], measure: Measure) ->
         for name, head in heads.items()
     ]
     of_users = staged.where("user_id IS NOT NULL").withColumn("user", F.xxhash64("user_id"))
-    long = of_users.select("user", "stage", "source", "tower", F.explode(F.array(*cells)).alias("cell"))
-    known = long.select("user", "stage", "source", "tower", "cell.*").where("label IS NOT NULL AND z IS NOT NULL")
+    kept = ("user", "model", "stage", "source", "tower")
+    long = of_users.select(*kept, F.explode(F.array(*cells)).alias("cell"))
+    known = long.select(*kept, "cell.*").where("label IS NOT NULL AND z IS NOT NULL")
     # A given number of partitions, which Spark leaves alone: other ones would add the same sums up in another order.
     partitions = int(staged.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
     parts = known.repartition(partitions, "user").mapInArrow(partial(_summed, measure=measure), SCHEMA).toPandas()
@@ -52,13 +55,13 @@ def _summed(batches: Iterator[pa.RecordBatch], measure: Measure) -> Iterator[pa.
     places = {name: column.indices.to_numpy() for name, column in named.items()}
     user, z, label = (rows[name].to_numpy() for name in ("user", "z", "label"))
     found = []
-    for (number, head), (stage_number, stage) in product(enumerate(values["head"]), enumerate(values["stage"])):
-        of_head = (places["head"] == number) & (places["stage"] == stage_number)
+    for names in product(*(values[name] for name in KEYS[:3])):
+        of_head = np.logical_and.reduce([places[key] == values[key].index(name) for key, name in zip(KEYS, names, strict=False)])
         slices = [(ALL, ALL, of_head)]
         slices += [(source, ALL, of_head & (places["source"] == place)) for place, source in enumerate(values["source"])]
         slices += [(ALL, tower, of_head & (places["tower"] == place)) for place, tower in enumerate(values["tower"])]
         for source, tower, chosen in slices:
             if chosen.any():
                 sums = measure(user[chosen], z[chosen], label[chosen], np.ones(chosen.sum()))
-                found.append(dict(zip((*KEYS, *SUMS), (head, stage, source, tower, *sums), strict=True)))
+                found.append(dict(zip((*KEYS, *SUMS), (*names, source, tower, *sums), strict=True)))
     yield pa.RecordBatch.from_pylist(found)

@@ -170,7 +170,7 @@ CALIBRATION_SEGMENTS = Table(
         column("predicted_raw", DOUBLE, "sum of probabilities before calibration"),
         column("predicted", DOUBLE, "sum of probabilities after calibration"),
         column("ratio", DOUBLE, "predicted / positives; null without positives"),
-        column("ratio_low", DOUBLE, "95% limit of ratio by the chance of its positives (Poisson), for all segments of the night together"),
+        column("ratio_low", DOUBLE, "95% limit of ratio by the chance of its positives (Poisson), for all segments of the model together"),
         column("ratio_high", DOUBLE, "the other limit; null without positives"),
         RUN,
         DAY,

@@ -24,9 +24,9 @@ def closed_lists(template: Template) -> list[str]:
 
 
 def segment_sums(staged: DataFrame, examples: DataFrame, heads: Mapping[str, Head], columns: Sequence[str]) -> pd.DataFrame:
-    """Labelled rows by head, tower, column (`by`) and `value`: rows, positives, predicted_raw and predicted (sums of probabilities). Sorted.
+    """Labelled rows by model, head, tower, column (`by`) and `value`: rows, positives, predicted_raw, predicted (sums of probabilities). Sorted.
 
-    `staged`: one model's rows of `served` in both stages (etl/calibrated.py); `examples`: the same impressions with `columns`. A child head
+    `staged`: rows of `served` in both stages (etl/calibrated.py); `examples`: the same impressions with `columns`. A child head
     has the rows whose parent's label is 1.
     """
     values = F.array(*(F.struct(F.lit(name).alias("by"), _value(name).alias("value")) for name in columns))
@@ -35,12 +35,13 @@ def segment_sums(staged: DataFrame, examples: DataFrame, heads: Mapping[str, Hea
         F.struct(F.lit(name).alias("head"), F.col(f"logit_{name}").alias("z"), counted_label(name, head).alias("label"))
         for name, head in heads.items()
     )
-    long = joined.select("stage", "tower", "values", F.explode(F.array(*cells)).alias("cell"))
-    known = long.where("cell.label IS NOT NULL AND cell.z IS NOT NULL").select("stage", "tower", "cell.*", F.explode("values").alias("at"))
+    long = joined.select("model", "stage", "tower", "values", F.explode(F.array(*cells)).alias("cell"))
+    labelled = long.where("cell.label IS NOT NULL AND cell.z IS NOT NULL")
+    known = labelled.select("model", "stage", "tower", "cell.*", F.explode("values").alias("at"))
     # In whole multiples of a billionth, since those have the same sum in any order of rows.
     p, raw = F.round(FIXED_POINT / (1 + F.exp(-F.col("z")))).cast("bigint"), F.col("stage") == "raw"
-    keys = ["head", "tower", "by", "value"]
-    counted = known.select("stage", "tower", "head", "label", "z", "at.*").groupBy(*keys)
+    keys = ["model", "head", "tower", "by", "value"]
+    counted = known.select("model", "stage", "tower", "head", "label", "z", "at.*").groupBy(*keys)
     sums = (
         F.count_if(raw).alias("rows"),
         F.sum(F.when(raw, F.col("label"))).alias("positives"),

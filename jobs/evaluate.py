@@ -7,6 +7,7 @@ parent's label is 1.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial, reduce
 from typing import Any, cast
 
 import pandas as pd
@@ -19,6 +20,7 @@ from etl.grouped import KEYS, user_sums
 from etl.registry import calibrator_file
 from etl.schemas import ALL, CALIBRATION_DAILY, CALIBRATION_SEGMENTS, METRICS
 from etl.segments import closed_lists, segment_sums
+from etl.session import side_by_side
 from etl.tables import frame_of, overwrite_days, read_days
 from jobs.calibrate import served_by
 from jobs.common import Outcome, Run, Stage
@@ -39,18 +41,27 @@ def inputs(run: Run) -> dict[str, str]:
 
 
 def work(run: Run) -> Outcome:
-    conf, day, held_out = run.conf, run.night.day, run.night.held_out
+    conf, day, held_out, groups = run.conf, run.night.day, run.night.held_out, run.conf.calibration.ece_bins
+    stamp = {"measured_day": held_out, "run_id": run.run_id, "day": day}
     found, diagram, segments = [], [], []
+    rows = staged(run).persist()
+    try:
+        counted, by_user, sums = side_by_side(
+            lambda ask: ask(),
+            (
+                partial(binned, rows, conf.heads, by=("model", "stage", "tower", "source")),
+                partial(user_sums, rows, conf.heads, grouped_auc),
+                partial(segments_of, run, rows),
+            ),
+        )
+    finally:
+        rows.unpersist()
     for one in contenders(run):
-        stamp = {"model": one.model, "measured_day": held_out, "run_id": run.run_id, "day": day}
-        rows = in_both_stages(served_by(run, one.model, held_out, held_out), conf.heads, one.calibrator(run).by_cell).persist()
-        try:
-            counted, by_user = binned(rows, conf.heads, by=("stage", "tower", "source")), user_sums(rows, conf.heads, grouped_auc)
-            found += [stamp | row for row in metric_rows(counted, by_user, conf.calibration.ece_bins)]
-            diagram += [stamp | row for row in reliability_rows(counted, conf.calibration.ece_bins)]
-            segments += [stamp | row for row in segment_rows(segments_of(run, rows))]
-        finally:
-            rows.unpersist()
+        own = stamp | {"model": one.model}
+        counted_of, by_user_of, sums_of = (frame[frame["model"] == one.model] for frame in (counted, by_user, sums))
+        found += [own | row for row in metric_rows(counted_of, by_user_of, groups)]
+        diagram += [own | row for row in reliability_rows(counted_of, groups)]
+        segments += [own | row for row in segment_rows(sums_of)]
     for table, made in ((METRICS, found), (CALIBRATION_DAILY, diagram), (CALIBRATION_SEGMENTS, segments)):
         overwrite_days(frame_of(run.spark, made, table), conf.workdir, table, day, day)
     written = (METRICS, CALIBRATION_DAILY, *([CALIBRATION_SEGMENTS] if segments else []))
@@ -63,6 +74,13 @@ def work(run: Run) -> Outcome:
         if row["ne"] is not None and row["auc"] is not None
     )
     return Outcome(tuple(f"{table.name}/{day}" for table in written), judged, f"held-out {held_out}: {told or 'no head has both classes'}")
+
+
+def staged(run: Run) -> DataFrame:
+    """What each contender gave to M, before and after its calibrator of this night."""
+    heads, held_out = run.conf.heads, run.night.held_out
+    parts = (in_both_stages(served_by(run, one.model, held_out, held_out), heads, one.calibrator(run).by_cell) for one in contenders(run))
+    return reduce(DataFrame.unionByName, parts)
 
 
 def slices(counted: pd.DataFrame) -> Iterator[tuple[dict[str, str], Bins]]:
@@ -79,9 +97,10 @@ def slices(counted: pd.DataFrame) -> Iterator[tuple[dict[str, str], Bins]]:
 
 
 def metric_rows(counted: pd.DataFrame, by_user: pd.DataFrame, groups: int) -> Iterator[dict[str, Any]]:
-    within = {tuple(row[: len(KEYS)]): GroupedAuc(*row[len(KEYS) :]).value for row in by_user.itertuples(index=False)}
+    """`counted`, `by_user`: one model's."""
+    within = {tuple(row[1 : len(KEYS)]): GroupedAuc(*row[len(KEYS) :]).value for row in by_user.itertuples(index=False)}
     for names, bins in slices(counted):
-        gauc = within.get(tuple(names[key] for key in KEYS))
+        gauc = within.get(tuple(names[key] for key in KEYS[1:]))
         yield {
             **names,
             "rows": int(bins.rows.sum()),
@@ -113,17 +132,17 @@ def reliability_rows(counted: pd.DataFrame, groups: int) -> Iterator[dict[str, A
 
 
 def segments_of(run: Run, rows: DataFrame) -> pd.DataFrame:
-    """Sums by segment of the held-out day; none without features of a closed list."""
+    """Sums by model and segment of the held-out day; none without features of a closed list."""
     conf, held_out = run.conf, run.night.held_out
     columns = closed_lists(conf.template)
     if not columns:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=["model"])
     examples = read_days(run.spark, conf.workdir, schemas.examples(conf), held_out, held_out)
     return segment_sums(rows, examples, conf.heads, columns)
 
 
 def segment_rows(sums: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Each with its ratio and what chance makes of that, at 95% for all of them together."""
+    """One model's segments, each with its ratio and what chance makes of that, at 95% for all of them together."""
     confidence = 1 - 0.05 / max(len(sums), 1)
     for row in cast(list[dict[str, Any]], sums.to_dict("records")):
         limits = {}

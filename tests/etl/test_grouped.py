@@ -21,6 +21,7 @@ def test_sums_over_users_are_those_of_scikit_learns_auc_of_each_in_every_slice(s
     click = (random.random(600) < 0.4).astype(int)
     rows = pd.DataFrame(
         {
+            "model": "m",
             "stage": "raw",
             "user_id": [None if place % 11 == 0 else f"u{place % 23}" for place in range(600)],
             "source": np.where(np.arange(600) % 2 == 0, "feed", "search"),
@@ -32,7 +33,7 @@ def test_sums_over_users_are_those_of_scikit_learns_auc_of_each_in_every_slice(s
         }
     )
     staged = spark.createDataFrame(pa.Table.from_pandas(rows, preserve_index=False)).repartition(5)
-    found = {tuple(row[:4]): tuple(row[4:]) for row in user_sums(staged, HEADS, grouped_auc).itertuples(index=False)}
+    found = {tuple(row[1:5]): tuple(row[5:]) for row in user_sums(staged, HEADS, grouped_auc).itertuples(index=False)}
 
     known = rows[rows["user_id"].notna()]
     slices = {("(all)", "(all)"): known}

@@ -23,8 +23,11 @@ def test_rows_are_summed_by_each_columns_values_before_and_after_calibration(spa
         ("i3", "raw", 0.0, 0.0, None, None),
         ("i3", "calibrated", 0.0, 0.0, None, None),
     ]
-    columns = "impression_id STRING, stage STRING, logit_click DOUBLE, logit_good_click DOUBLE, label_click INT, label_good_click INT, tower STRING"
-    staged = spark.createDataFrame([(*row, "feed") for row in rows], columns)
+    columns = (
+        "impression_id STRING, stage STRING, logit_click DOUBLE, logit_good_click DOUBLE, label_click INT, label_good_click INT, "
+        "tower STRING, model STRING"
+    )
+    staged = spark.createDataFrame([(*row, "feed", "m") for row in rows], columns)
     values = [("i1", "US", "phone"), ("i2", "US", None), ("i3", "BR", "phone")]
     examples = spark.createDataFrame(values, "impression_id STRING, country STRING, device STRING")
     found: list[dict[str, Any]] = segment_sums(staged, examples, HEADS, ["country", "device"]).to_dict("records")  # type: ignore[assignment]

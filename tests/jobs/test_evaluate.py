@@ -26,7 +26,7 @@ def test_each_row_is_calibrated_by_its_own_values_and_tower(spark: SparkSession)
     """Four rows with odds of 1; those of feed become 3 : 1 for US and 1 : 3 for BR, that of video stays."""
     rows = [("a", "feed", "US", 0.0, 1), ("a", "feed", "BR", 0.0, 0), ("b", "feed", "BR", 0.0, 0), ("b", "video", "US", 0.0, 1)]
     columns = "source STRING, tower STRING, country STRING, logit_click DOUBLE, label_click INT"
-    served = spark.createDataFrame(rows, columns).withColumn("user_id", F.lit("u1"))
+    served = spark.createDataFrame(rows, columns).withColumns({"user_id": F.lit("u1"), "model": F.lit("m")})
     heads = {"click": Head(action="click")}
     cells = {("click", "feed"): Cell("featured", w={"country=US": 1.0986122886681098, "country=BR": -1.0986122886681098})}
     staged = in_both_stages(served, heads, cells)
@@ -54,7 +54,9 @@ def test_a_country_whose_odds_fell_is_named_and_mended_by_its_weight_and_not_by_
         random = np.random.default_rng(seed)
         z, country = random.normal(-2, 1, 120_000), random.choice(values["country"], 120_000, p=[0.4, 0.3, 0.3])
         truth = sigmoid(z - 0.5155 * (country == "BR"))
-        rows = pd.DataFrame({"impression_id": np.arange(120_000).astype(str), "tower": "feed", "country": country, "logit_click": z})
+        rows = pd.DataFrame(
+            {"model": "m", "impression_id": np.arange(120_000).astype(str), "tower": "feed", "country": country, "logit_click": z}
+        )
         rows["label_click"] = (random.random(120_000) < truth).astype(int)
         return spark.createDataFrame(pa.Table.from_pandas(rows, preserve_index=False)), float(truth[country == "BR"].sum())
 
