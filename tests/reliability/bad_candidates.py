@@ -54,9 +54,10 @@ def labels_of_the_day_before(rows: DataFrame, conf: Conf) -> DataFrame:
     return places.drop(*labels).join(shifted, on=["day", "tower", "place"], how="inner").drop("place")
 
 
-def user_features_at_zero(rows: DataFrame, conf: Conf) -> DataFrame:
-    """As if no snapshot of users had been joined. One feature alone is worth less than the margin here: others say much the same."""
-    names = [feature.column for feature in conf.template.of_family("user") if feature.column != "user_id"]
+def entity_features_at_zero(rows: DataFrame, conf: Conf) -> DataFrame:
+    """As if no snapshot of users and ads had been joined. One feature is worth less than the margin here: others say much the same."""
+    features = [*conf.template.of_family("user"), *conf.template.of_family("ad")]
+    names = [feature.column for feature in features if not feature.column.endswith("_id")]
     types = dict(rows.dtypes)
     return rows.withColumns({name: F.lit(0.0 if types[name] == "double" else None).cast(types[name]) for name in names})
 
@@ -75,7 +76,7 @@ STUCK = {"learning_rate": 1e-9, "embedding_learning_rate": 1e-9, "linear_learnin
 PLANTS = (
     Plant("none", ()),
     Plant("labels shifted by a day", ("normalised entropy", "AUC"), labels_of_the_day_before),
-    Plant("features of users broken to zero", ("normalised entropy",), user_features_at_zero),
+    Plant("features broken to zero", ("normalised entropy",), entity_features_at_zero),
     Plant("one tower untrained", ("in standard",), without_standard),
     Plant("constant output", ("AUC",), knobs={"training": STUCK}),
     Plant("drifted base rate", ("predicted over observed",), twice_the_base_rate, {"calibration": {"min_positives": 1_000_000}}),
@@ -83,9 +84,10 @@ PLANTS = (
 
 
 def configured(workdir: Path, landing: Path, impressions: int, **knobs: dict[str, Any]) -> Conf:
-    text = load(ROOT / "conf" / "tiny.yaml").model_dump(mode="json")
+    text: dict[str, Any] = load(ROOT / "conf" / "tiny.yaml").model_dump(mode="json")
     text["simulation"] |= {"impressions_a_day": impressions, "users": 4000, "ads_alive": 600}
     text["training"] |= {"warm_start": False}
+    text["clock"] |= {"train_days": 2}  # production and candidate learn from equally many days
     for block, values in knobs.items():
         text[block] |= values
     return load_text("bad candidates", text | {"name": "candidates", "workdir": str(workdir), "landing": str(landing)})
