@@ -87,12 +87,12 @@ def loss(rows: pd.DataFrame, cells: Cells) -> float:
     return total
 
 
-def width_for(worse: float, rows: int = 1_500_000) -> float:
+def width_for(worse: float, rows: int = 500_000) -> float:
     """The sd of the candidate's own error with which its normalised entropy is higher by `worse`, on many rows."""
     if not worse:
         return OWN
     low, high = OWN, 4.0
-    for _ in range(12):
+    for _ in range(9):
         middle = (low + high) / 2
         ours, theirs = drawn(np.random.default_rng(7), rows, middle)
         rise = loss(ours, fitted(ours, 1)) / loss(theirs, fitted(theirs, 1)) - 1
