@@ -35,7 +35,7 @@ def inputs(run: Run) -> dict[str, str]:
 def work(run: Run) -> Outcome:
     chosen, beside, made, day = candidate(run), production(run), run.counts_of("train"), run.night.day
     decision, order = decide(run, chosen, beside.model), ordered(run.spark, run.conf, day)
-    reason = decision.reason if beside.model else f"{decision.reason}; compared with none: {beside.missing}"
+    reason = decision.reason if beside.model else f"compared with none, since {beside.missing}: {decision.reason}"
     serves = by_order(run, order) if order else chosen if decision.verdict == "publish" else beside.model
     if order:
         reason += f"; by a person's order {order} serves"

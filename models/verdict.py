@@ -117,7 +117,7 @@ def _decided(found: Decision, refusals: Sequence[str], conf: Publication, first:
         more = f"; and {len(refusals) - TOLD} more, cell by cell in the report" if len(refusals) > TOLD else ""
         return so("refuse", "; ".join(refusals[:TOLD]) + more)
     if first:
-        return so("publish", f"the first model: {judged}, and none is out of calibration")
+        return so("publish", f"{judged}, and none is out of calibration")
     assert found.whole is not None
     if found.whole.refuses:
         return so("refuse", found.whole.refuses[0])

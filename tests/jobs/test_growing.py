@@ -46,7 +46,10 @@ def test_a_new_head_and_a_new_source_are_migrated_rebuilt_trained_warm_and_score
     models = {row["day"].isoformat(): row for row in read(spark, tmp_path, schemas.MODELS).collect()}
     assert models[day(8)]["parent"] == models[day(7)]["model"]
     # Production has no head save, so there is nothing to compare with and to fall back on.
-    assert models[day(8)]["production"] is None and "has heads click, good_click, scroll_up, hide," in models[day(8)]["reason"]
+    assert (
+        models[day(8)]["production"] is None
+        and "has heads click, good_click, hide, scroll_up, and the configuration" in models[day(8)]["reason"]
+    )
     scores = read(spark, tmp_path, schemas.scores(whole.conf))
     counted = scores.groupBy("day", "source").agg(F.count("p_save").alias("saves"), F.count("p_click").alias("clicks")).collect()
     by_cell = {(row["day"].isoformat(), row["source"]): (row["clicks"] > 0, row["saves"] > 0) for row in counted}
