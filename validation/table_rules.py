@@ -140,7 +140,7 @@ def _segment_rules(conf: Conf) -> list[Rule]:
         Rule("positives_at_most_rows", "positives BETWEEN 0 AND rows", "a positive is a labelled row", "positives"),
         # NaN is larger than any number in Spark, so the upper bounds refuse it too.
         *(
-            Rule(f"{name}_at_most_rows", f"{name} > 0 AND {name} < rows", "a sum of as many probabilities", name)
+            Rule(f"{name}_at_most_rows", f"{name} BETWEEN 0 AND rows", "a sum of as many probabilities", name)
             for name in ("predicted_raw", "predicted")
         ),
         Rule("ratio_inside_its_interval", inside, "limits lie on either side", "ratio"),
