@@ -77,21 +77,9 @@ def _collected(counted: DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def _counted(served: DataFrame, heads: Mapping[str, Head], by: Sequence[str], width: float) -> DataFrame:
-    cells = [
-        F.struct(
-            F.lit(place).alias("place"),
-            F.lit(name).alias("head"),
-            F.least(F.greatest(F.col(f"logit_{name}"), F.lit(-LIMIT)), F.lit(LIMIT)).alias("z"),
-            counted_label(name, head).alias("label"),
-        )
-        for place, (name, head) in enumerate(heads.items())
-    ]
-    # greatest() skips nulls, so a missing log-odds has to be looked for before it is clipped.
-    known = [F.when(F.col(f"logit_{name}").isNotNull(), cell) for name, cell in zip(heads, cells, strict=True)]
-    long = served.select(*by, F.explode(F.array(*known)).alias("cell")).where("cell.label IS NOT NULL")
+    known = labelled(served, heads, by).withColumn("z", clipped(F.col("z")))
     return (
-        long.select(*by, "cell.*")
-        .withColumn("bin", F.floor(F.col("z") / width))
+        known.withColumn("bin", F.floor(F.col("z") / width))
         .groupBy("place", "head", *by, "bin")
         .agg(
             (F.sum(F.round(F.col("z") * FIXED_POINT).cast("bigint")) / FIXED_POINT).alias("z_sum"),
@@ -99,6 +87,26 @@ def _counted(served: DataFrame, heads: Mapping[str, Head], by: Sequence[str], wi
             F.sum(F.col("label").cast("bigint")).alias("positives"),
         )
     )
+
+
+def labelled(served: DataFrame, heads: Mapping[str, Head], keep: Sequence[str]) -> DataFrame:
+    """*keep, place (of the head in `heads`), head, z (its log-odds) and label; grain: row of `served` x head whose label and log-odds are known."""
+    cells = (
+        F.struct(
+            F.lit(place).alias("place"),
+            F.lit(name).alias("head"),
+            F.col(f"logit_{name}").alias("z"),
+            counted_label(name, head).alias("label"),
+        )
+        for place, (name, head) in enumerate(heads.items())
+    )
+    long = served.select(*keep, F.explode(F.array(*cells)).alias("cell"))
+    return long.where("cell.label IS NOT NULL AND cell.z IS NOT NULL").select(*keep, "cell.*")
+
+
+def clipped(z: Column) -> Column:
+    """Log-odds within LIMIT either way; never of a null, which greatest() and least() skip."""
+    return F.least(F.greatest(z, F.lit(-LIMIT)), F.lit(LIMIT))
 
 
 def counted_label(name: str, head: Head) -> Column:

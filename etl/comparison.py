@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from conf.schema import Head
 from etl.calibrated import Cells, calibrated
-from etl.calibration_stats import LIMIT, counted_label
+from etl.calibration_stats import clipped, counted_label
 from etl.schemas import ALL
 
 WIDTH = 0.001  # of a bin, in log-odds: rows of one bin count as ties
@@ -38,7 +38,8 @@ def paired_rows(candidate: DataFrame, production: DataFrame, heads: Mapping[str,
     user = F.coalesce("user_id", F.concat(F.lit("\0"), F.col("impression_id"))).alias("user")
     cells = (_pair(name, head, fitted) for name, head in heads.items())
     long = both.select("tower", user, F.explode(F.array(*cells)).alias("cell"))
-    return long.where("cell.label IS NOT NULL AND cell.a IS NOT NULL AND cell.b IS NOT NULL").select("tower", "user", "cell.*")
+    known = long.where("cell.label IS NOT NULL AND cell.a IS NOT NULL AND cell.b IS NOT NULL").select("tower", "user", "cell.*")
+    return known.withColumns({side: clipped(F.col(side)) for side in "ab"})
 
 
 def require_same_rows(candidate: DataFrame, production: DataFrame) -> None:
@@ -53,13 +54,8 @@ def require_same_rows(candidate: DataFrame, production: DataFrame) -> None:
 
 
 def _pair(name: str, head: Head, fitted: tuple[Cells, Cells]) -> Column:
-    a, b = (_inside(calibrated(F.col(f"{prefix}_{name}"), name, cells)) for prefix, cells in zip(("logit", "other"), fitted, strict=True))
+    a, b = (calibrated(F.col(f"{prefix}_{name}"), name, cells) for prefix, cells in zip(("logit", "other"), fitted, strict=True))
     return F.struct(F.lit(name).alias("head"), counted_label(name, head).alias("label"), a.alias("a"), b.alias("b"))
-
-
-def _inside(z: Column) -> Column:
-    # greatest() and least() skip nulls.
-    return F.when(z.isNotNull(), F.least(F.greatest(z, F.lit(-LIMIT)), F.lit(LIMIT)))
 
 
 def pair_bins(paired: DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf.schema import Head
-from etl.calibration_stats import counted_label
+from etl.calibration_stats import labelled
 from etl.schemas import ALL
 
 SUMS = ("numerator", "weight", "groups", "one_class")
@@ -31,14 +31,8 @@ def user_sums(staged: DataFrame, heads: Mapping[str, Head], measure: Measure) ->
     `staged`: rows of `served` in both stages (etl/calibrated.py); a child head has the rows whose parent's label is 1, and rows of unknown
     users are left out. All rows of a user are in one task, which holds its share of the users in memory: about 50 bytes a row and head.
     """
-    cells = [
-        F.struct(F.lit(name).alias("head"), F.col(f"logit_{name}").alias("z"), counted_label(name, head).alias("label"))
-        for name, head in heads.items()
-    ]
     of_users = staged.where("user_id IS NOT NULL").withColumn("user", F.xxhash64("user_id"))
-    kept = ("user", "model", "stage", "source", "tower")
-    long = of_users.select(*kept, F.explode(F.array(*cells)).alias("cell"))
-    known = long.select(*kept, "cell.*").where("label IS NOT NULL AND z IS NOT NULL")
+    known = labelled(of_users, heads, ("user", "model", "stage", "source", "tower"))
     # A given number of partitions, which Spark leaves alone: other ones would add the same sums up in another order.
     partitions = int(staged.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
     parts = known.repartition(partitions, "user").mapInArrow(partial(_summed, measure=measure), SCHEMA).toPandas()

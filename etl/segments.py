@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from conf.schema import Head
 from conf.template import Template
-from etl.calibration_stats import FIXED_POINT, counted_label
+from etl.calibration_stats import FIXED_POINT, labelled
 
 MISSING = "(missing)"
 
@@ -31,17 +31,12 @@ def segment_sums(staged: DataFrame, examples: DataFrame, heads: Mapping[str, Hea
     """
     values = F.array(*(F.struct(F.lit(name).alias("by"), _value(name).alias("value")) for name in columns))
     joined = staged.join(examples.select("impression_id", values.alias("values")), on="impression_id", how="inner")
-    cells = (
-        F.struct(F.lit(name).alias("head"), F.col(f"logit_{name}").alias("z"), counted_label(name, head).alias("label"))
-        for name, head in heads.items()
-    )
-    long = joined.select("model", "stage", "tower", "values", F.explode(F.array(*cells)).alias("cell"))
-    labelled = long.where("cell.label IS NOT NULL AND cell.z IS NOT NULL")
-    known = labelled.select("model", "stage", "tower", "cell.*", F.explode("values").alias("at"))
+    kept = ("model", "stage", "tower")
+    known = labelled(joined, heads, (*kept, "values")).select(*kept, "head", "z", "label", F.explode("values").alias("at"))
     # In whole multiples of a billionth, since those have the same sum in any order of rows.
     p, raw = F.round(FIXED_POINT / (1 + F.exp(-F.col("z")))).cast("bigint"), F.col("stage") == "raw"
     keys = ["model", "head", "tower", "by", "value"]
-    counted = known.select("model", "stage", "tower", "head", "label", "z", "at.*").groupBy(*keys)
+    counted = known.select(*kept, "head", "z", "label", "at.*").groupBy(*keys)
     sums = (
         F.count_if(raw).alias("rows"),
         F.sum(F.when(raw, F.col("label"))).alias("positives"),

@@ -60,6 +60,10 @@ class Night:
         """First day of a full training, if there are examples that early."""
         return self.train_to - (self.train_days - 1) * ONE_DAY
 
+    def fit_from(self, trained_to: date, fit_days: int) -> date:
+        """First of the days that fit the calibrator of a model trained up to `trained_to`: after its training, and not too long ago."""
+        return max(trained_to + ONE_DAY, self.calibrate_to - (fit_days - 1) * ONE_DAY)
+
     @property
     def scored(self) -> date:
         return self.day + ONE_DAY

@@ -10,7 +10,6 @@ from typing import cast
 from conf.template import Template
 from etl import schemas
 from etl.registry import Registered, calibrator_file, model_dir, published_before
-from etl.splits import ONE_DAY
 from jobs.common import NotYet, Run
 from models.bundle import read_meta
 from models.calibration import Calibrator
@@ -28,8 +27,8 @@ class Contender:
         return Contender(registered.model, registered.trained_to)
 
     def fit_from(self, run: Run) -> date:
-        """First of the days that fit its calibrator: after its training, and not too long ago."""
-        return max(self.trained_to + ONE_DAY, run.night.calibrate_to - (run.conf.calibration.fit_days - 1) * ONE_DAY)
+        """First of the days that fit its calibrator."""
+        return run.night.fit_from(self.trained_to, run.conf.calibration.fit_days)
 
     def bundle(self, run: Run) -> Path:
         return model_dir(run.conf, self.model)

@@ -11,7 +11,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from etl import schemas
-from etl.order_change import order_change
+from etl.order_change import OrderChange
 from etl.schemas import CALIBRATION_DAILY, CALIBRATION_SEGMENTS, METRICS, Table
 from etl.tables import read_days, table_path
 from jobs.common import NotYet, Outcome, Run, Stage, write_whole
@@ -117,8 +117,10 @@ def notes_of(calibrator: dict[str, dict[str, Any]], metrics: list[dict[str, Any]
 
 
 def scores_of(run: Run) -> Scores | None:
-    if not run.counts_of("score"):
+    counts = run.counts_of("score")
+    if not counts:
         return None
+    order = {name: counts[name] for name in OrderChange._fields if name in counts}
     conf, day = run.conf, run.night.scored
     table = schemas.scores(conf)
     heads = [F.avg(f"p_{head}").alias(head) for head in conf.heads]
@@ -132,7 +134,7 @@ def scores_of(run: Run) -> Scores | None:
     mean_p = {head: sum(row[head] * row["rows"] for row in found) / total for head in conf.heads}
     utility = (min(row["low"] for row in found), max(row["high"] for row in found))
     by_source = {row["source"]: row["rows"] for row in sorted(found, key=lambda row: row["source"])}
-    return Scores(day.isoformat(), table_path(conf.workdir, table.name), by_source, mean_p, utility, *order_change(rows, conf.heads))
+    return Scores(day.isoformat(), table_path(conf.workdir, table.name), by_source, mean_p, utility, **order)
 
 
 # The page says how this run went, so it is written anew by every run.

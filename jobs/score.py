@@ -14,6 +14,7 @@ from etl import schemas
 from etl.entities import first_state_day, with_entity
 from etl.history import first_history_day, wanted, with_history
 from etl.landing import InputMissing, pattern
+from etl.order_change import order_change
 from etl.registry import calibrator_file, publish
 from etl.runs import fingerprint
 from etl.scores import ScoringError, score_inventory
@@ -62,7 +63,7 @@ def work(run: Run) -> Outcome:
     publish(run.spark, conf, day, run.run_id, "scores", serves.model, scored)
     outputs = (f"scores/{scored}", f"publications/{day}", *(f"challenger_scores/{scored}" for _ in others))
     beside = "".join(f", and by the challenger {one.model}" for one in others)
-    counts = {"rows": count, "scored": scored.isoformat(), "model": serves.model, **judged}
+    counts = {"rows": count, "scored": scored.isoformat(), "model": serves.model, **order_change(written, conf.heads)._asdict(), **judged}
     return Outcome(outputs, counts, f"{count:,} rows of {scored} scored by {serves.model}{beside}")
 
 

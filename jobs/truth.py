@@ -22,7 +22,7 @@ from conf.schema import Conf
 from etl import schemas
 from etl.registry import registered
 from etl.session import start
-from etl.splits import ONE_DAY, Night
+from etl.splits import Night
 from etl.tables import TableError, read_days
 from etl.truth import Platt, broken_promises, fit_bins, score_bins, scored_sums, true_rows
 from jobs.common import BUG, DONE, SCORING, conf_of, day_option, main, parser
@@ -98,8 +98,7 @@ def compare(spark: SparkSession, conf: Conf, night: Night) -> tuple[list[Cell], 
     scored, heads = night.scored, conf.heads
     scores = read_days(spark, conf.workdir, schemas.scores(conf), scored, scored)
     model, trained_to = model_of(spark, conf, night, scores)
-    last = night.calibrate_to
-    first = max(trained_to + ONE_DAY, last - (conf.calibration.fit_days - 1) * ONE_DAY)
+    first, last = night.fit_from(trained_to, conf.calibration.fit_days), night.calibrate_to
     served = read_days(spark, conf.workdir, schemas.served(conf), first, last)
     fits = fit_bins(served.where(served["model"] == model), true_rows(spark, conf, "impressions", first, last), heads)
     truth = true_rows(spark, conf, "inventory", scored, scored).persist()
