@@ -114,7 +114,8 @@ class Voice(Lines):
 class Heard:
     """`alive`: rank -> when it was last heard (monotonic), of those whose process has not ended; `hosts` of all; `failures` in the order in
     which they came; `done`: ranks that finished; `lost`: ranks that ended without a word; `stopped`: those that were silent when the training was
-    given up, and for how many seconds; `exchanges`: how many with others a rank had begun when it last spoke."""
+    given up, and for how many seconds; `exchanges`: how many with others a rank had begun when it last spoke; `given_up`: who ends from now on
+    is ended by the starting process, and not lost."""
 
     alive: dict[int, float] = field(default_factory=dict)
     hosts: dict[int, str] = field(default_factory=dict)
@@ -123,6 +124,7 @@ class Heard:
     lost: list[int] = field(default_factory=list)
     stopped: dict[int, float] = field(default_factory=dict)
     exchanges: dict[int, int] = field(default_factory=dict)
+    given_up: bool = False
 
     def take(self, message: dict[str, Any]) -> None:
         rank = message["rank"]
@@ -142,7 +144,7 @@ class Heard:
     def ended(self, rank: int) -> None:
         """Its process is gone."""
         self.alive.pop(rank, None)
-        if rank not in self.done and all(failure.rank != rank for failure in self.failures):
+        if not self.given_up and rank not in self.done and all(failure.rank != rank for failure in self.failures):
             self.lost.append(rank)
 
     def cause(self) -> Failure | None:

@@ -53,6 +53,7 @@ def ended_together(heard: Heard, patience_seconds: float, end: Callable[[], None
             if heard.failures or heard.lost or silent:
                 heard.stopped = silent or heard.silent(SILENT_SECONDS)
                 if not over.wait(LAST_SECONDS):
+                    heard.given_up = True
                     end()
                 return
 

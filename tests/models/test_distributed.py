@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from models.backends import launch
 from models.errors import SlotsMissing, TrainingFailed
 from models.rank_voices import Ears, Failure, Heard, Relay, Voice
+from models.rank_watch import ended_together, why
 from tests.models.ranks import fail_on_rank_1, stop_rank_1
 from tests.models.snapshots import TRAINING
 
@@ -93,6 +94,19 @@ def test_the_rank_that_others_waited_for_is_the_one_that_is_behind():
     assert heard.behind() == [1]
     heard.take({"rank": 1, "exchanges": 12, "host": "here"})
     assert heard.behind() == []
+
+
+def test_a_rank_that_was_ended_with_the_others_is_not_taken_for_one_that_was_killed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("models.rank_watch.LAST_SECONDS", 0.2)
+    heard = Heard()
+    for rank, exchanges in ((0, 3), (1, 2)):
+        heard.take({"rank": rank, "exchanges": exchanges, "host": "here"})
+    waited = Failure(0, "PeerLost: exchange 3 with the other ranks failed", "trace", knock_on=True)
+    with ended_together(heard, 60, end=lambda: heard.ended(1)):
+        heard.take({"rank": 0, "exchanges": 3, "failure": asdict(waited)})
+        within_seconds(5, lambda: 1 not in heard.alive)
+    told = str(why(heard, TWO_RANKS, RuntimeError("exit code 1")))
+    assert told.startswith("the 2 ranks lost each other: rank 1 on here did not come to the exchange")
 
 
 def within_seconds(seconds: float, holds: Callable[[], bool]) -> None:
