@@ -190,7 +190,22 @@ def test_no_training_path_reads_the_truth():
 
 
 def test_worlds_are_frozen_with_their_seeds():
-    base, null = load_world("base"), load_world("null")
-    assert base.seeds == null.seeds == (20260501, 20260502, 20260503, 20260504, 20260505)
-    changed = {name for name, value in base if value != getattr(null, name)}
-    assert changed == {"conflict", "drift"}
+    base = load_world("base")
+    assert base.seeds == (20260501, 20260502, 20260503, 20260504, 20260505)
+    still = Drift(walk=0, segment_walk=0, trend=0, holiday=0, holidays=(), level=0, step=0, step_day=1)
+    moved = {
+        "null": {},
+        "walk": {"walk": 0.10, "segment_walk": 0.08, "holiday": 0.35, "holidays": (10,)},
+        "trend": {"walk": 0.03, "segment_walk": 0.03, "trend": 0.08},
+        "step": {"walk": 0.03, "segment_walk": 0.03, "step": 0.5, "step_day": 6},
+        "prod": {"walk": 0.02, "segment_walk": 0.03, "level": 0.4, "step": 0.3, "step_day": 6},
+    }
+    fresh = []
+    for name, drift in moved.items():
+        world = load_world(name)
+        assert world.drift == still.model_copy(update=drift)
+        assert {key for key, value in base if value != getattr(world, key)} == {"seeds", "drift"} | (
+            {"conflict"} if name == "null" else set()
+        )
+        fresh += world.seeds[-8:]
+    assert len(set(fresh) - set(base.seeds)) == 8 * len(moved)
