@@ -21,35 +21,45 @@ GROUPS = 200_000
 WIDTHS = (2**-8, 2**-6, 2**-4, 2**-2)
 
 
-def binned(served: DataFrame, heads: Mapping[str, Head], by: Sequence[str] = ("tower",), width: float = 0.001) -> pd.DataFrame:
+def binned(
+    served: DataFrame, heads: Mapping[str, Head], by: Sequence[str] = ("tower",), width: float = 0.001, truth: bool = False
+) -> pd.DataFrame:
     """Count labelled rows by head, `by` and log-odds bin: one row a (head, *by, bin) that holds any, sorted so.
 
     Reads `logit_<head>` (log-odds) and `label_<head>` of each row. A row without label or log-odds is left out; a child head
     counts only rows on which its parent's label is 1, so its log-odds are those of p(child | parent).
 
-    Columns: head, *by, bin (long: floor(z / width)), z_sum (sum of z, clipped to [-20, 20]), rows, positives. Every row weighs 1.
+    Columns: head, *by, bin (long: floor(z / width)), z_sum (sum of z, clipped to [-20, 20]), rows, positives. Every row weighs 1. With `truth`
+    also expected, the sum of the true `c_<head>` (etl/truth.py) of the same rows; a row without it is left out.
     Mergeable: two such tables, added up by (head, *by, bin), are the table of both sets of rows. z_sum / rows is a bin's mean and lies
     within `width` of each of its rows.
     """
-    return _collected(_counted(served, heads, by, width), by)
+    return _collected(_counted(served, heads, by, width, truth), by)
 
 
 def segmented(
-    served: DataFrame, heads: Mapping[str, Head], features: Sequence[str], most: int
+    served: DataFrame,
+    heads: Mapping[str, Head],
+    features: Sequence[str],
+    most: int,
+    *,
+    by: Sequence[str] = ("tower",),
+    groups: int | None = None,
+    truth: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """Fit rows of a featured calibrator, and feature -> the values that its codes count, at most `most`, the most frequent first.
 
-    The table is that of `binned` by tower and `<feature>__code`, the place of the row's value, -1 where it is none of them or missing. It has
-    at most GROUPS rows: where the finest bins of log-odds make more, they get wider, and where the widest still do, fewer values are told
-    apart; with none left it has a row a head, tower and bin, however many. Each try reads `served` once more.
+    The table is that of `binned` by `by` and `<feature>__code`, the place of the row's value, -1 where it is none of them or missing. It has
+    at most `groups` rows (GROUPS): where the finest bins of log-odds make more, they get wider, and where the widest still do, fewer values are
+    told apart; with none left it has a row a head, `by` and bin, however many. Each try reads `served` once more.
     """
-    values = _frequent(served, features, most)
-    by = ("tower", *(code_column(feature) for feature in features))
+    values, groups = _frequent(served, features, most), groups or GROUPS
+    keys = (*by, *(code_column(feature) for feature in features))
     for width, kept in _ever_coarser(max((len(found) for found in values.values()), default=0)):
         told_apart = {feature: found[:kept] for feature, found in values.items()}
-        counted = _counted(with_codes(served, told_apart), heads, by, width)
-        table = _collected(counted.limit(GROUPS + 1) if kept else counted, by)
-        if len(table) <= GROUPS:
+        counted = _counted(with_codes(served, told_apart), heads, keys, width, truth)
+        table = _collected(counted.limit(groups + 1) if kept else counted, keys)
+        if len(table) <= groups:
             break
     return table, told_apart
 
@@ -76,32 +86,39 @@ def _collected(counted: DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return counted.toPandas().sort_values(keys, ignore_index=True).drop(columns="place")
 
 
-def _counted(served: DataFrame, heads: Mapping[str, Head], by: Sequence[str], width: float) -> DataFrame:
-    known = labelled(served, heads, by).withColumn("z", clipped(F.col("z")))
-    return (
-        known.withColumn("bin", F.floor(F.col("z") / width))
-        .groupBy("place", "head", *by, "bin")
-        .agg(
-            (F.sum(F.round(F.col("z") * FIXED_POINT).cast("bigint")) / FIXED_POINT).alias("z_sum"),
-            F.count(F.lit(1)).alias("rows"),
-            F.sum(F.col("label").cast("bigint")).alias("positives"),
-        )
-    )
+def _counted(served: DataFrame, heads: Mapping[str, Head], by: Sequence[str], width: float, truth: bool) -> DataFrame:
+    known = labelled(served, heads, by, truth).withColumn("z", clipped(F.col("z")))
+    sums = [
+        _sum("z").alias("z_sum"),
+        F.count(F.lit(1)).alias("rows"),
+        F.sum(F.col("label").cast("bigint")).alias("positives"),
+        *([_sum("expected").alias("expected")] if truth else []),
+    ]
+    return known.withColumn("bin", F.floor(F.col("z") / width)).groupBy("place", "head", *by, "bin").agg(*sums)
 
 
-def labelled(served: DataFrame, heads: Mapping[str, Head], keep: Sequence[str]) -> DataFrame:
-    """*keep, place (of the head in `heads`), head, z (its log-odds) and label; grain: row of `served` x head whose label and log-odds are known."""
+def _sum(column: str) -> Column:
+    return F.sum(F.round(F.col(column) * FIXED_POINT).cast("bigint")) / FIXED_POINT
+
+
+def labelled(served: DataFrame, heads: Mapping[str, Head], keep: Sequence[str], truth: bool = False) -> DataFrame:
+    """*keep, place (of the head in `heads`), head, z (its log-odds) and label; grain: row of `served` x head whose label and log-odds are known.
+
+    With `truth` also expected, its `c_<head>`, and rows where that is known.
+    """
     cells = (
         F.struct(
             F.lit(place).alias("place"),
             F.lit(name).alias("head"),
             F.col(f"logit_{name}").alias("z"),
             counted_label(name, head).alias("label"),
+            *([F.col(f"c_{name}").alias("expected")] if truth else []),
         )
         for place, (name, head) in enumerate(heads.items())
     )
     long = served.select(*keep, F.explode(F.array(*cells)).alias("cell"))
-    return long.where("cell.label IS NOT NULL AND cell.z IS NOT NULL").select(*keep, "cell.*")
+    known = " AND ".join(f"cell.{name} IS NOT NULL" for name in ("label", "z", *(["expected"] if truth else [])))
+    return long.where(known).select(*keep, "cell.*")
 
 
 def clipped(z: Column) -> Column:

@@ -16,6 +16,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.schema import Conf, Head
+from etl.calibration_stats import binned
 from etl.tables import TableError
 
 WIDTH = 0.001  # of a bin, in log-odds: rows of one bin count as ties
@@ -38,26 +39,14 @@ def true_rows(spark: SparkSession, conf: Conf, kind: str, first: date, last: dat
 def fit_bins(served: DataFrame, truth: DataFrame, heads: Heads) -> pd.DataFrame:
     """Fit rows of a calibrator with the true conditional probability beside the label: grain (head, source, tower, bin of log-odds).
 
-    Columns: z_sum, rows, expected (sum of c_<head>), positives (labels 1). A child head counts the rows whose parent's label is 1.
+    Columns: z_sum, rows, positives (labels 1), expected (sum of c_<head>). A child head counts the rows whose parent's label is 1.
     """
-    joined = served.join(truth, on=F.col("impression_id") == F.col("id"), how="inner")
-    cells = {
-        name: F.when(
-            _is_fit_row(name, head),
-            F.struct(F.col(f"logit_{name}").alias("z"), F.col(f"c_{name}").alias("expected"), F.col(f"label_{name}").alias("label")),
-        )
-        for name, head in heads.items()
-    }
-    return _collected(
-        _long(joined, cells)
-        .groupBy("head", "source", "tower", F.floor(F.col("z") / WIDTH).alias("bin"))
-        .agg(
-            F.sum("z").alias("z_sum"),
-            F.count(F.lit(1)).alias("rows"),
-            F.sum("expected").alias("expected"),
-            F.sum("label").alias("positives"),
-        )
-    )
+    return binned(with_truth(served, truth), heads, by=("source", "tower"), width=WIDTH, truth=True)
+
+
+def with_truth(served: DataFrame, truth: DataFrame) -> DataFrame:
+    """Rows of `served` with the truth of their impressions."""
+    return served.join(truth, on=F.col("impression_id") == F.col("id"), how="inner").drop("id")
 
 
 def scored_sums(scores: DataFrame, truth: DataFrame, heads: Heads, oracle: Platt) -> pd.DataFrame:
@@ -124,11 +113,6 @@ def oracle_probability(heads: Heads, head: str, oracle: Platt) -> Column:
 def _beside_truth(scores: DataFrame, truth: DataFrame, heads: Heads) -> DataFrame:
     renamed = truth.select("id", *(F.col(f"p_{head}").alias(f"true_{head}") for head in heads))
     return scores.join(renamed, on=F.col("inventory_id") == F.col("id"), how="inner")
-
-
-def _is_fit_row(name: str, head: Head) -> Column:
-    known = F.col(f"label_{name}").isNotNull() & F.col(f"c_{name}").isNotNull()
-    return known if head.parent is None else known & (F.col(f"label_{head.parent}") == 1)
 
 
 def _true(head: str) -> Column:

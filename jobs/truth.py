@@ -26,8 +26,8 @@ from etl.splits import Night
 from etl.tables import TableError, read_days
 from etl.truth import Platt, broken_promises, fit_bins, score_bins, scored_sums, true_rows
 from jobs.common import BUG, DONE, SCORING, conf_of, day_option, main, parser
-from models.calibration import fit_platt
 from models.metrics import Bins, auc, poisson_interval
+from models.platt import fit_platt
 
 ENOUGH_POSITIVES = 500
 LARGEST_EXCESS = 0.10

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Literal, Protocol
 
@@ -17,10 +17,9 @@ import numpy as np
 
 from conf.segments import code_column, feature_and_value, weight_key
 from models.errors import ColumnsWrong
-from models.logistic import Design, newton
 from models.metrics import sigmoid
+from models.platt import NO_PRIOR, Prior, fit_featured
 
-LEAST_SLOPE, LARGEST_SLOPE = 0.05, 20.0  # of 1 + b1: a calibrator keeps the order of scores, and separable rows do not make it a step
 LEAST_PROBABILITY = 1e-7
 
 
@@ -144,71 +143,84 @@ def probabilities(log_odds_NH: np.ndarray, parents: Sequence[int]) -> np.ndarray
     return p_NH
 
 
+@dataclass(frozen=True)
+class FitRows:
+    """Bins of one head, in one tower or in all: float64 [N] each, and `places` int [N, F] (Segments.places)."""
+
+    log_odds: np.ndarray
+    positives: np.ndarray
+    rows: np.ndarray
+    places: np.ndarray
+
+    @staticmethod
+    def of(bins: Sequence[Bin], segments: Segments) -> FitRows:
+        z_sum, rows, positives = (np.array([getattr(one, name) for one in bins], np.float64) for name in ("z_sum", "rows", "positives"))
+        return FitRows(z_sum / rows, positives, rows, segments.places(bins))
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Positives and rows."""
+        return round(self.positives.sum()), round(self.rows.sum())
+
+    def platt(self, prior: Prior) -> tuple[float, float]:
+        """(b0, b1) without segments."""
+        nowhere = np.empty((len(self.rows), 0), np.int64)
+        return fit_featured(self.log_odds, self.positives, self.rows, nowhere, 0, ridge=0, prior=prior)[:2]
+
+
 def fit_calibrator(
-    bins: Iterable[Bin], heads: Sequence[str], towers: Sequence[str], min_positives: int, segments: Segments = NO_SEGMENTS
+    bins: Iterable[Bin],
+    heads: Sequence[str],
+    towers: Sequence[str],
+    min_positives: int,
+    segments: Segments = NO_SEGMENTS,
+    pooling: float = 0,
 ) -> Calibrator:
-    """A cell per head and tower: Platt, featured with `segments`, or the identity with its reason: too few fit rows, or those of one class."""
+    """A cell per head and tower: Platt, featured with `segments`, or the identity with its reason: too few fit rows, or those of one class.
+
+    With `pooling` no cell has too few: the fit of a head in all towers together is drawn to the identity, that of a cell to its head's, and a
+    segment's to its cell's, the first two with `pooling` positives (Prior.strength), the last with `segments.ridge`.
+    """
     grouped: dict[tuple[str, str], list[Bin]] = {}
     for one in bins:
         grouped.setdefault((one.head, one.tower), []).append(one)
-    return Calibrator(
-        tuple(heads),
-        {head: {tower: _fit_cell(grouped.get((head, tower), []), min_positives, segments) for tower in towers} for head in heads},
-    )
+    cells: dict[str, dict[str, Cell]] = {}
+    for head in heads:
+        of_towers = {tower: FitRows.of(grouped.get((head, tower), []), segments) for tower in towers}
+        if pooling:
+            cells[head] = pooled_cells(of_towers, segments, pooling)
+        else:
+            cells[head] = {tower: lone_cell(rows, min_positives, segments) for tower, rows in of_towers.items()}
+    return Calibrator(tuple(heads), cells)
 
 
-def _fit_cell(bins: Sequence[Bin], min_positives: int, segments: Segments) -> Cell:
-    rows = np.array([one.rows for one in bins], np.float64)
-    positives = np.array([one.positives for one in bins], np.float64)
-    counted = partial(Cell, positives=round(positives.sum()), rows=round(rows.sum()))
-    if positives.sum() < min_positives:
-        return counted("identity", reason=f"{positives.sum():g} positives, fewer than calibration.min_positives {min_positives}")
-    if positives.sum() >= rows.sum():
-        return counted("identity", reason="no negatives among the fit rows")
-    keys, places = segments.keys, segments.places(bins)
-    log_odds = np.array([one.z_sum for one in bins], np.float64) / rows
-    b0, b1, weights = fit_featured(log_odds, positives, rows, places, len(keys), segments.ridge)
-    w = {keys[place]: float(weights[place]) for place in np.unique(places) if place < len(keys)}
-    return counted("featured" if w else "platt", b0, b1, w, reason="enough positives")
+def lone_cell(fit: FitRows, min_positives: int, segments: Segments = NO_SEGMENTS) -> Cell:
+    """From its own rows alone."""
+    positives, rows = fit.counts
+    counted = partial(Cell, "identity", positives=positives, rows=rows)
+    if positives < min_positives:
+        return counted(reason=f"{positives:g} positives, fewer than calibration.min_positives {min_positives}")
+    if positives >= rows:
+        return counted(reason="no negatives among the fit rows")
+    return _fitted(fit, segments, NO_PRIOR, "enough positives")
 
 
-def fit_platt(log_odds: np.ndarray, positives: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
-    """(b0, b1) of logit(q) = z + b0 + b1 * z with the largest likelihood (Platt, 1999), slope 1 + b1 within bounds.
+def pooled_cells(of_towers: Mapping[str, FitRows], segments: Segments, pooling: float) -> dict[str, Cell]:
+    """Of one head by tower, each drawn to what the head's rows say together."""
+    some = [fit for fit in of_towers.values() if len(fit.rows)]
+    if not some:
+        return {tower: Cell("identity", reason="no fit rows") for tower in of_towers}
+    together = FitRows(*(np.concatenate([getattr(fit, one.name) for fit in some]) for one in fields(FitRows)))
+    head = Prior(*together.platt(Prior(strength=pooling)), pooling)
+    no_rows = Cell("platt", head.b0, head.b1, reason="no fit rows of its own: the parameters of its head")
+    return {
+        tower: _fitted(fit, segments, head, f"drawn to its head's by {pooling:g} positives") if len(fit.rows) else no_rows
+        for tower, fit in of_towers.items()
+    }
 
-    Bins [N]: mean log-odds, weighted positives (may be fractional), weighted rows. Needs both classes. No penalty.
-    """
-    b0, b1, _ = fit_featured(log_odds, positives, rows, np.empty((len(rows), 0), np.int64), 0, ridge=0)
-    return b0, b1
 
-
-def fit_featured(
-    log_odds: np.ndarray, positives: np.ndarray, rows: np.ndarray, places: np.ndarray, weights: int, ridge: float
-) -> tuple[float, float, np.ndarray]:
-    """(b0, b1, w [K]) of logit(q) = z + b0 + b1 * z + w . x, with the least cross-entropy + ridge / 2 * |w|^2, slope 1 + b1 within bounds.
-
-    Bins as of `fit_platt`; `places` int [N, F]: which of the K weights each feature of a bin has, K for none. Only w has a penalty, so a fit
-    whose segments say nothing is two-parameter Platt, and the sum of probabilities is that of the positives. Since all values of a feature
-    together say what b0 says, it is the ridge that makes w unique. It is in positives, or rather rows x p (1 - p), which they nearly are where
-    p is small: a value with `ridge` of them has a weight about half as far from 0 as its own rows would have it.
-    """
-    z, y, n = (np.asarray(values, np.float64) for values in (log_odds, positives, rows))
-    if not 0 < y.sum() < n.sum():
-        raise ValueError(f"{y.sum():g} positives in {n.sum():g} rows; Platt scaling needs rows of both classes")
-    center = (n * z).sum() / n.sum()
-    spread = np.sqrt((n * (z - center) ** 2).sum() / n.sum())
-    # Where all rows have one log-odds, only their level can be learned.
-    x = (z - center) / spread if spread > 1e-9 else np.zeros_like(z)
-
-    def fitted(fixed_slope: float | None) -> tuple[float, float, np.ndarray]:
-        numbers = np.stack([np.ones_like(x), x], axis=1)[:, : 2 if fixed_slope is None else 1]
-        beta = newton(Design(numbers, places, weights), y, n, np.zeros_like(x) if fixed_slope is None else fixed_slope * x, ridge)
-        return float(beta[0]), float(beta[1] if fixed_slope is None else fixed_slope), beta[numbers.shape[1] :]
-
-    intercept, slope, w = fitted(None if spread > 1e-9 else 0.0)
-    scale = slope / spread if spread > 1e-9 else 1.0
-    if not LEAST_SLOPE <= scale <= LARGEST_SLOPE:
-        scale = min(max(scale, LEAST_SLOPE), LARGEST_SLOPE)
-        intercept, _, w = fitted(
-            scale * spread
-        )  # the loss is convex, so its least point within the bounds lies on the one that was crossed
-    return float(intercept - scale * center), float(scale - 1), w
+def _fitted(fit: FitRows, segments: Segments, prior: Prior, reason: str) -> Cell:
+    (positives, rows), keys = fit.counts, segments.keys
+    b0, b1, weights = fit_featured(fit.log_odds, fit.positives, fit.rows, fit.places, len(keys), segments.ridge, prior)
+    w = {keys[place]: float(weights[place]) for place in np.unique(fit.places) if place < len(keys)}
+    return Cell("featured" if w else "platt", b0, b1, w, positives, rows, reason)

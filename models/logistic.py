@@ -54,24 +54,26 @@ class Design:
         return sums[:-1]
 
 
-def newton(design: Design, positives: np.ndarray, rows: np.ndarray, offset: np.ndarray, ridge: float) -> np.ndarray:
+def newton(
+    design: Design, positives: np.ndarray, rows: np.ndarray, offset: np.ndarray, penalty: np.ndarray, toward: np.ndarray
+) -> np.ndarray:
     """float64 [D + K] with the least loss of logit = offset + margins, each step halved until the loss falls.
 
-    `positives`, `rows` [N], the first column of numbers is 1. The loss is cross-entropy plus ridge / 2 times the sum of the squared weights;
-    the numbers have no penalty. Convex; with a ridge above 0 and independent numbers it has one least point.
+    `positives`, `rows` [N], the first column of numbers is 1. The loss is cross-entropy plus penalty / 2 * (beta - toward)^2, both [D + K].
+    Convex; where independent columns without a penalty meet rows of both classes, and where all have one, it has one least point.
     """
-    penalty = np.repeat([0.0, ridge], [design.numbers.shape[1], design.weights])
-    beta = np.zeros(len(penalty))
-    beta[0] = np.log(positives.sum() / (rows.sum() - positives.sum()))
+    beta = toward.astype(np.float64)
+    if not penalty[0]:
+        beta[0] = np.log(positives.sum() / (rows.sum() - positives.sum()))
 
     def loss(candidate: np.ndarray) -> float:
         logit = design.margins(candidate) + offset
-        return float((rows * np.logaddexp(0, logit) - positives * logit).sum() + (penalty * candidate**2).sum() / 2)
+        return float((rows * np.logaddexp(0, logit) - positives * logit).sum() + (penalty * (candidate - toward) ** 2).sum() / 2)
 
     now = loss(beta)
     for _ in range(100):
         p = sigmoid(design.margins(beta) + offset)
-        gradient = design.gradient(rows * p - positives) + penalty * beta
+        gradient = design.gradient(rows * p - positives) + penalty * (beta - toward)
         curvature = design.curvature(rows * p * (1 - p)) + np.diag(penalty) + 1e-12 * rows.sum() * np.eye(len(beta))
         step = np.linalg.solve(curvature, gradient)
         while (then := loss(beta - step)) > now and np.abs(step).max() > 1e-12:

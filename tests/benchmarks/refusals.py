@@ -24,8 +24,9 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.load import load
 from etl.session import start
 from jobs.publish_model import verdict_on
-from models.calibration import Cell, fit_platt
+from models.calibration import Cell
 from models.metrics import sigmoid
+from models.platt import fit_platt
 
 ROOT = Path(__file__).parents[2]
 RATES = {"click": 0.035, "good_click": 0.4, "scroll_up": 0.085, "save": 0.007, "hide": 0.002}  # good_click: given a click

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from models.calibration import LEAST_SLOPE, Calibrator, Cell, fit_calibrator, fit_platt, probabilities
+from models.calibration import Calibrator, Cell, fit_calibrator, probabilities
 from models.metrics import sigmoid
+from models.platt import LEAST_SLOPE, Prior, fit_featured, fit_platt
 
 
 @dataclass
@@ -127,3 +128,40 @@ def test_probabilities_are_inside_0_and_1_and_a_childs_is_never_above_its_parent
     p = probabilities(np.array(log_odds), parents=[-1, 0])
     assert ((p > 0) & (p < 1)).all()
     assert (p[:, 1] <= p[:, 0]).all()
+
+
+def test_a_prior_of_as_many_positives_as_the_rows_have_takes_the_level_half_way():
+    """4,000 rows of one log-odds, 40 positives, where the model says 80: half the way lies near the middle of both log-odds."""
+    z, rows = np.full(1, np.log(0.02 / 0.98)), np.full(1, 4000.0)
+    own, _, _ = fit_featured(z, np.full(1, 40.0), rows, np.empty((1, 0), int), 0, 0)
+    drawn_to, _, _ = fit_featured(z, np.full(1, 40.0), rows, np.empty((1, 0), int), 0, 0, Prior(strength=53))
+    assert own == pytest.approx(-0.70, abs=0.01)
+    # At half way, logit(.0142), the rows hold 56 x .986 of information: the penalty is as steep there as the loss.
+    assert drawn_to == pytest.approx(own / 2, abs=0.02)
+
+
+def test_without_positives_a_prior_still_gives_a_fit():
+    z, nowhere = np.linspace(-6, -4, 50), np.empty((50, 0), int)
+    b0, b1, _ = fit_featured(z, np.zeros(50), np.full(50, 10.0), nowhere, 0, 0, Prior(0.3, 0.1, strength=10))
+    assert -2 < b0 + (1 + b1) * -5 - -5 < 0.3
+    assert 1 + b1 >= LEAST_SLOPE
+
+
+def test_pooled_a_small_cell_follows_its_head_and_a_large_one_itself():
+    """The head's rate is doubled in both towers and, in `large`, trebled; `small` has 4 positives of its own, `empty` no row."""
+    rows = [Row("click", "large", -3.0 * 10_000, 10_000, round(10_000 * sigmoid(np.array(-3 + np.log(3)))))]
+    rows += [Row("click", "small", -3.0 * 40, 40, 4)]
+    cells = fit_calibrator(rows, ["click", "save"], ["large", "small", "empty"], 200, pooling=10).cells
+    level = {tower: cell.b0 - 3 * cell.b1 for tower, cell in cells["click"].items()}
+    assert level["large"] == pytest.approx(np.log(3), abs=0.02)
+    assert level["empty"] == pytest.approx(level["large"], abs=0.02)
+    own = np.log(4 / 36) + 3
+    assert min(own, level["empty"]) < level["small"] < max(own, level["empty"])
+    assert (cells["click"]["small"].positives, cells["click"]["empty"].rows) == (4, 0)
+    assert {cell.method for cell in cells["save"].values()} == {"identity"}
+
+
+def test_with_an_endless_pooling_nothing_is_learned():
+    rows = [Row("click", "feed", -3.0 * 1000, 1000, 300), Row("click", "feed", -2.0 * 1000, 1000, 500)]
+    cell = fit_calibrator(rows, ["click"], ["feed"], 1, pooling=1e12).cells["click"]["feed"]
+    assert (cell.b0, cell.b1) == pytest.approx((0, 0), abs=1e-6)

@@ -9,9 +9,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from etl.calibration_stats import WIDTHS
-from models.calibration import LEAST_SLOPE, Calibrator, Cell, Segments, fit_calibrator, fit_featured, fit_platt
+from models.calibration import Calibrator, Cell, Segments, fit_calibrator
 from models.errors import ColumnsWrong
 from models.metrics import sigmoid
+from models.platt import LEAST_SLOPE, fit_featured, fit_platt
 
 
 @dataclass

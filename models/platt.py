@@ -1,0 +1,81 @@
+"""Platt scaling of one head in one tower, alone or with weights for values of features, and how hard it is drawn to what is known before.
+
+Numpy only. Shapes: N bins of log-odds, F features, K weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.logistic import Design, newton
+
+LEAST_SLOPE, LARGEST_SLOPE = 0.05, 20.0  # of 1 + b1: a calibrator keeps the order of scores, and separable rows do not make it a step
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The parameters of logit(q) = z + b0 + b1 z to which a fit is drawn. `strength`, in positives: with this many among its rows it goes half
+    the way from them to its own level, and of its slope as far; 0 draws nowhere."""
+
+    b0: float = 0.0
+    b1: float = 0.0
+    strength: float = 0.0
+
+
+NO_PRIOR = Prior()
+
+
+def fit_platt(log_odds: np.ndarray, positives: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+    """(b0, b1) of logit(q) = z + b0 + b1 * z with the largest likelihood (Platt, 1999), slope 1 + b1 within bounds.
+
+    Bins [N]: mean log-odds, weighted positives (may be fractional), weighted rows. Needs both classes. No penalty.
+    """
+    b0, b1, _ = fit_featured(log_odds, positives, rows, np.empty((len(rows), 0), np.int64), 0, ridge=0)
+    return b0, b1
+
+
+def fit_featured(
+    log_odds: np.ndarray,
+    positives: np.ndarray,
+    rows: np.ndarray,
+    places: np.ndarray,
+    weights: int,
+    ridge: float,
+    prior: Prior = NO_PRIOR,
+) -> tuple[float, float, np.ndarray]:
+    """(b0, b1, w [K]) of logit(q) = z + b0 + b1 * z + w . x, with the least cross-entropy + ridge / 2 * |w|^2, slope 1 + b1 within bounds.
+
+    Bins as of `fit_platt`; `places` int [N, F]: which of the K weights each feature of a bin has, K for none. Without a prior only w has a
+    penalty, so a fit whose segments say nothing is two-parameter Platt, and the sum of probabilities is that of the positives. Since all values of a feature
+    together say what b0 says, it is the ridge that makes w unique. It is in positives, or rather rows x p (1 - p), which they nearly are where
+    p is small: a value with `ridge` of them has a weight about half as far from 0 as its own rows would have it.
+    """
+    z, y, n = (np.asarray(values, np.float64) for values in (log_odds, positives, rows))
+    if not prior.strength and not 0 < y.sum() < n.sum():
+        raise ValueError(f"{y.sum():g} positives in {n.sum():g} rows; Platt scaling needs rows of both classes")
+    center = (n * z).sum() / n.sum()
+    spread = np.sqrt((n * (z - center) ** 2).sum() / n.sum())
+    # Where all rows have one log-odds, only their level can be learned.
+    x = (z - center) / spread if spread > 1e-9 else np.zeros_like(z)
+    # The prior's level and slope, where the fit has them: at the middle of its rows, per standard deviation of their log-odds.
+    known = np.array([prior.b0 + (1 + prior.b1) * center, (1 + prior.b1) * spread])
+
+    def fitted(fixed_slope: float | None) -> tuple[float, float, np.ndarray]:
+        numbers = np.stack([np.ones_like(x), x], axis=1)[:, : 2 if fixed_slope is None else 1]
+        parameters = numbers.shape[1]
+        offset = np.zeros_like(x) if fixed_slope is None else fixed_slope * x
+        penalty = np.repeat([prior.strength, ridge], [parameters, weights])
+        toward = np.concatenate([known[:parameters] * (prior.strength > 0), np.zeros(weights)])
+        beta = newton(Design(numbers, places, weights), y, n, offset, penalty, toward)
+        return float(beta[0]), float(beta[1] if fixed_slope is None else fixed_slope), beta[parameters:]
+
+    intercept, slope, w = fitted(None if spread > 1e-9 else 0.0)
+    scale = slope / spread if spread > 1e-9 else 1.0
+    if not LEAST_SLOPE <= scale <= LARGEST_SLOPE:
+        scale = min(max(scale, LEAST_SLOPE), LARGEST_SLOPE)
+        intercept, _, w = fitted(
+            scale * spread
+        )  # the loss is convex, so its least point within the bounds lies on the one that was crossed
+    return float(intercept - scale * center), float(scale - 1), w
