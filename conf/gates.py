@@ -17,6 +17,13 @@ class Calibration(Strict):
         3, ge=1, le=400, description="a calibrator is fitted on at most this many days up to M-1, of those after its model's training end"
     )
     ece_bins: int = Field(15, ge=2, le=1000, description="equal-mass bins of the calibration error and the reliability diagram")
+    pooling: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="positives: a head x tower cell with this many among its fit rows goes half the way from its head's fit in all towers to a level "
+        "of its own, and its head's as far from the model's; no cell is too small then, and min_positives has no say; 0: each by itself",
+    )
     method: Literal["platt", "featured"] = Field(
         "platt",
         description="two parameters a head and tower, or these and a weight for values of `features`; which one is better is for a person to "

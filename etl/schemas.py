@@ -3,7 +3,8 @@
 `day` partitions each table. For impressions, examples and served it is the UTC day of shown_at; for engagements, users and ads the day
 of received_at; for history the day on which what it counts became known; for inventory and scores the day scored; for quarantine the day
 the broken row would have had, or its file's (a rebuilt day then replaces its own broken rows, where a partition a night would repeat them
-K times); for metrics, calibration_daily, calibration_segments, models, publications and runs the night's `--day`.
+K times); for metrics, calibration_daily, calibration_segments, models, publications and runs the night's `--day`; for backtest the first day
+measured.
 """
 
 from __future__ import annotations
@@ -177,6 +178,33 @@ CALIBRATION_SEGMENTS = Table(
     ),
     key=("day", "model", "head", "tower", "by", "value"),
     lineage=("run_id",),
+)
+BACKTEST = Table(
+    "backtest",
+    (
+        column("regime", STRING, "fresh: a model of its own for each day; stale: the first day's model for all", nullable=False),
+        column("kind", STRING, "measured: the held-out days; scored: those on which a night's scores are used", nullable=False),
+        column("head", STRING, "engagement head; a child head stands for p(child | parent) on rows with parent 1", nullable=False),
+        column("tower", STRING, "tower", nullable=False),
+        column("method", STRING, "way to calibrate; oracle and noise floor know the true probabilities of a simulation", nullable=False),
+        column("chose", STRING, "what the method `chosen` was on that day"),
+        column("trained_to", DATE, "last training day of the model", nullable=False),
+        column("fit_positives", LONG, "positives of the cell in the last window before the measured days"),
+        column("rows", LONG, "labelled rows"),
+        column("positives", LONG, "rows with label 1"),
+        column("expected", DOUBLE, "sum of true probabilities; null where no truth is known"),
+        column("predicted", DOUBLE, "sum of probabilities"),
+        column("error_observed", DOUBLE, "|predicted / positives - 1|; null without positives"),
+        column("error_true", DOUBLE, "|predicted / expected - 1|"),
+        column("segments_observed", DOUBLE, "sum over segments of |predicted - positives|, as a share of positives"),
+        column("segments_true", DOUBLE, "sum over segments of |predicted - expected|, as a share of expected"),
+        column("log_loss", DOUBLE, "mean cross-entropy, nats; null for the noise floor, of which only sums are kept"),
+        RUN,
+        column("day", DATE, "first of the measured days, whatever the kind", nullable=False),
+    ),
+    key=("day", "regime", "kind", "head", "tower", "method"),
+    lineage=("run_id",),
+    partitions=("day", "regime"),
 )
 MODELS = Table(
     "models",
@@ -368,6 +396,7 @@ def challenger_scores(conf: Conf) -> Table:
 def all_tables(conf: Conf) -> dict[str, Table]:
     tables = (
         impressions(conf), ENGAGEMENTS, entity(conf, "user"), entity(conf, "ad"), inventory(conf), QUARANTINE, history(conf),
-        examples(conf), served(conf), scores(conf), challenger_scores(conf), METRICS, CALIBRATION_DAILY, CALIBRATION_SEGMENTS, MODELS, PUBLICATIONS, RUNS,
+        examples(conf), served(conf), scores(conf), challenger_scores(conf), METRICS, CALIBRATION_DAILY, CALIBRATION_SEGMENTS, BACKTEST,
+        MODELS, PUBLICATIONS, RUNS,
     )  # fmt: skip
     return {table.name: table for table in tables}

@@ -1,6 +1,6 @@
 """Scores and served rows beside the true probabilities of a simulation: sums and bins small enough for the driver.
 
-Only jobs/truth.py, the check of a finished night, uses this. c_<head> and p_<head> are the truth as etl/simulate.py writes it: the
+Only jobs/truth.py, the check of a finished night, and jobs/backtest.py use this. c_<head> and p_<head> are the truth as etl/simulate.py writes it: the
 probability of a head given its parent (of a head without one, the same as p), and with its parent's; null where a head does not apply.
 """
 
@@ -23,6 +23,11 @@ WIDTH = 0.001  # of a bin, in log-odds: rows of one bin count as ties
 #: (b0, b1) of Platt's logit(q) = z + b0 + b1 z, by (head, tower).
 Platt = Mapping[tuple[str, str], tuple[float, float]]
 Heads = Mapping[str, Head]
+
+
+def has_truth(conf: Conf) -> bool:
+    """Whether the logs were simulated here."""
+    return (Path(conf.workdir) / "truth" / "impressions").is_dir()
 
 
 def true_rows(spark: SparkSession, conf: Conf, kind: str, first: date, last: date) -> DataFrame:

@@ -71,7 +71,8 @@ def fit(run: Run, one: Contender) -> Calibrator:
     else:
         bins = binned(rows, conf.heads)
     towers = read_meta(one.bundle(run))["towers"]
-    calibrator = fit_calibrator(cast(Iterable[Bin], bins.itertuples(index=False)), list(conf.heads), towers, how.min_positives, segments)
+    found = cast(Iterable[Bin], bins.itertuples(index=False))
+    calibrator = fit_calibrator(found, list(conf.heads), towers, how.min_positives, segments, how.pooling)
     write_whole(Path(conf.workdir).resolve() / calibrator_file(one.model, run.night.day), calibrator.to_json())
     return calibrator
 

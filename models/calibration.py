@@ -47,12 +47,11 @@ class Segments:
     def keys(self) -> list[str]:
         return [weight_key(feature, value) for feature, values in self.values.items() for value in values]
 
-    def places(self, bins: Sequence[Bin]) -> np.ndarray:
-        """int [N, F]: a bin's value of each feature as its place in `keys`; their number where it has no weight."""
-        places, first = np.empty((len(bins), len(self.values)), np.int64), 0
+    def places(self, codes: Mapping[str, np.ndarray], bins: int) -> np.ndarray:
+        """int [N, F]: a bin's value of each feature, int [N] in `codes`, as its place in `keys`; their number where it has no weight."""
+        places, first = np.empty((bins, len(self.values)), np.int64), 0
         for column, (feature, values) in enumerate(self.values.items()):
-            codes = np.array([getattr(one, code_column(feature)) for one in bins], np.int64)
-            places[:, column] = np.where(codes < 0, len(self.keys), codes + first)
+            places[:, column] = np.where(codes[feature] < 0, len(self.keys), codes[feature] + first)
             first += len(values)
         return places
 
@@ -155,7 +154,8 @@ class FitRows:
     @staticmethod
     def of(bins: Sequence[Bin], segments: Segments) -> FitRows:
         z_sum, rows, positives = (np.array([getattr(one, name) for one in bins], np.float64) for name in ("z_sum", "rows", "positives"))
-        return FitRows(z_sum / rows, positives, rows, segments.places(bins))
+        codes = {feature: np.array([getattr(one, code_column(feature)) for one in bins], np.int64) for feature in segments.values}
+        return FitRows(z_sum / rows, positives, rows, segments.places(codes, len(bins)))
 
     @property
     def counts(self) -> tuple[int, int]:

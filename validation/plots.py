@@ -1,4 +1,4 @@
-"""Reliability diagrams as inline SVG. Words (head, tower, counts) stay in the page, so that the page's escaping covers them."""
+"""Reliability diagrams and lines over days as inline SVG. Words from outside stay in the page, so that the page's escaping covers them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,22 @@ def reliability_svg(bins: Sequence[Mapping[str, Any]]) -> Markup:
         return _inline(figure)
 
 
+def days_svg(days: Sequence[str], values: Mapping[str, Sequence[float]], colours: Mapping[str, tuple[str, str]]) -> Markup:
+    """A line a name over days, from 0 up. `colours`: name -> colour and line style; the key stands in the page."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        for name, (colour, style) in colours.items():
+            axes.plot(range(len(days)), values[name], style, color=colour, linewidth=1.3, marker="o", markersize=2.8)
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(range(len(days)), days)
+        axes.set_ylabel("|predicted / there - 1|", color=INK)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        _bare(axes)
+        figure.patch.set_alpha(0)
+        return _inline(figure)
+
+
 def wilson(positives: float, rows: float) -> tuple[float, float]:
     """95% interval of a share (Wilson, 1927)."""
     z, share = 1.96, min(max(positives / rows, 0.0), 1.0)
@@ -57,12 +73,17 @@ def _dress(axes: Axes, limit: float) -> None:
     axes.set_xlim(0, limit)
     axes.set_ylim(0, limit)
     axes.set_aspect("equal")
-    axes.patch.set_alpha(0)
     axes.set_xlabel("predicted", color=INK)
     axes.set_ylabel("observed", color=INK)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(4))
         axis.set_major_formatter(PercentFormatter(1.0))
+    _bare(axes)
+
+
+def _bare(axes: Axes) -> None:
+    """Two axes in the page's ink, on the page's ground."""
+    axes.patch.set_alpha(0)
     axes.tick_params(colors=INK, width=0.6, length=2.5)
     for side, spine in axes.spines.items():
         spine.set_color(INK)

@@ -92,23 +92,32 @@ class ReportData:
 
 def render(report: ReportData) -> str:
     """The page. Every value is escaped; the only markup let through is that of our own diagrams."""
+    failed = [row for row in report.findings if not row["success"]]
+    return (
+        pages()
+        .get_template("report.html")
+        .render(
+            night=report,
+            blocks=_by_block(report.account),
+            failed=sorted(failed, key=lambda row: row["severity"]),
+            held=[row for row in report.findings if row["success"]],
+            by_source=_side_by_side(row for row in report.metrics if row["tower"] == ALL),
+            by_tower=_side_by_side(row for row in report.metrics if row["tower"] != ALL),
+            diagrams=_diagrams(report.reliability),
+            off=_off_segments(report.segments),
+            fields=_by_field(report.segments),
+            colours={"raw": RAW, "calibrated": CALIBRATED},
+        )
+    )
+
+
+def pages() -> Environment:
+    """Where the templates of pages are found, with the filters that write numbers."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(count=_count, number=_number, share=_share, seconds=_seconds, largest=_largest)
-    failed = [row for row in report.findings if not row["success"]]
-    return environment.get_template("report.html").render(
-        night=report,
-        blocks=_by_block(report.account),
-        failed=sorted(failed, key=lambda row: row["severity"]),
-        held=[row for row in report.findings if row["success"]],
-        by_source=_side_by_side(row for row in report.metrics if row["tower"] == ALL),
-        by_tower=_side_by_side(row for row in report.metrics if row["tower"] != ALL),
-        diagrams=_diagrams(report.reliability),
-        off=_off_segments(report.segments),
-        fields=_by_field(report.segments),
-        colours={"raw": RAW, "calibrated": CALIBRATED},
-    )
+    return environment
 
 
 def _by_block(account: Sequence[Row]) -> list[dict[str, Any]]:

@@ -160,7 +160,7 @@ def test_a_second_run_writes_nothing_and_a_run_cut_off_leaves_nothing_half(spark
 
 
 def test_a_configuration_that_cannot_be_simulated_says_why(spark, tmp_path):
-    with pytest.raises(ConfError, match=r"world is atlantis.*known worlds: base, null"):
+    with pytest.raises(ConfError, match=r"world is atlantis.*known worlds: base, null, prod, step, trend, walk"):
         setting_of(small(tmp_path, world="atlantis"))
     with pytest.raises(ConfError, match="replicate is 9; world base has 5 seeds"):
         setting_of(small(tmp_path, replicate=9))
@@ -171,6 +171,7 @@ def test_no_training_path_reads_the_truth():
     may = {
         "etl/truth.py",
         "jobs/truth.py",
+        "jobs/backtest.py",
         "jobs/simulate.py",
         "jobs/demo.py",
         *(f"etl/{path.name}" for path in (ROOT / "etl").glob("simulate*.py")),
