@@ -38,42 +38,56 @@ class Line:
     segments_true: Estimate | None
 
 
+class Cells:
+    """Rows as models/walk_forward.py makes them, of the cells to be judged, laid side by side by method. `unit`: a column, see above."""
+
+    def __init__(self, rows: pd.DataFrame, unit: str, kind: str = "measured") -> None:
+        rows = rows[(rows["kind"] == kind) & (rows["positives"] > 0)]
+        keys = [*dict.fromkeys([unit, "day"]), "head", "tower"]
+        wide = rows.assign(loss=rows["log_loss"] * rows["rows"]).set_index([*keys, "method"])
+        columns = ("error_observed", "error_true", "segments_observed", "segments_true", "loss")
+        self.values = {name: wide[name].unstack("method") for name in columns}
+        self.units = pd.factorize(self.values["loss"].index.get_level_values(unit))[0]
+        self.methods = list(dict.fromkeys(rows["method"]))
+
+    def known(self, column: str, method: str) -> bool:
+        return bool(self.values[column][method].notna().all())
+
+    def mean(self, column: str, method: str) -> Estimate:
+        return self.estimate(column, method, method, lambda one, _: one)
+
+    def removed(self, column: str, method: str, against: str = RAW) -> Estimate:
+        """Share of the other method's mean that is gone."""
+        return self.estimate(column, method, against, lambda one, other: 1 - one / other if other else 0.0)
+
+    def more(self, column: str, method: str, against: str) -> Estimate:
+        """Difference of means."""
+        return self.estimate(column, method, against, lambda one, other: one - other)
+
+    def estimate(self, column: str, method: str, against: str, of: Callable[[float, float], float]) -> Estimate:
+        values = self.values[column]
+        return bootstrap(self.units, values[method].to_numpy(np.float64), values[against].to_numpy(np.float64), of)
+
+
 def lines(rows: pd.DataFrame, unit: str, kind: str = "measured") -> list[Line]:
-    """`rows` as models/walk_forward.py makes them, of one regime and of the cells to be judged; one line a method, in their order."""
-    rows = rows[(rows["kind"] == kind) & (rows["positives"] > 0)]
-    keys = [*dict.fromkeys([unit, "day"]), "head", "tower"]
-    wide = rows.assign(loss=rows["log_loss"] * rows["rows"]).set_index([*keys, "method"])
-    values = {name: wide[name].unstack("method") for name in ("error_observed", "error_true", "segments_observed", "segments_true", "loss")}
-    units = pd.factorize(values["error_observed"].index.get_level_values(unit))[0]
-    true = bool(values["error_true"].notna().to_numpy().any())
-
-    def estimate(name: str, method: str, against: str | None, of: Callable[[float, float], float]) -> Estimate:
-        return bootstrap(units, values[name][method].to_numpy(), values[name][against or method].to_numpy(), of)
-
-    def mean(name: str, method: str) -> Estimate:
-        return estimate(name, method, None, lambda one, _: one)
-
-    def removed(name: str, method: str) -> Estimate:
-        return estimate(name, method, RAW, lambda one, raw: 1 - one / raw if raw else 0.0)
-
-    found = []
-    for method in dict.fromkeys(rows["method"]):
-        has_loss = values["loss"][method].notna().all()
-        found.append(
-            Line(
-                str(method),
-                len(units),
-                mean("error_observed", method),
-                removed("error_observed", method),
-                mean("segments_observed", method),
-                estimate("loss", method, RAW, lambda one, raw: one / raw - 1) if has_loss else None,
-                mean("error_true", method) if true else None,
-                estimate("error_true", method, ORACLE, lambda one, oracle: one - oracle) if true else None,
-                removed("error_true", method) if true else None,
-                mean("segments_true", method) if true else None,
-            )
+    """`rows` of one regime; one line a method, in their order."""
+    cells = Cells(rows, unit, kind)
+    true = cells.known("error_true", RAW)
+    return [
+        Line(
+            method,
+            len(cells.units),
+            cells.mean("error_observed", method),
+            cells.removed("error_observed", method),
+            cells.mean("segments_observed", method),
+            cells.estimate("loss", method, RAW, lambda one, raw: one / raw - 1) if cells.known("loss", method) else None,
+            cells.mean("error_true", method) if true else None,
+            cells.more("error_true", method, ORACLE) if true else None,
+            cells.removed("error_true", method) if true else None,
+            cells.mean("segments_true", method) if true else None,
         )
-    return found
+        for method in cells.methods
+    ]
 
 
 def bootstrap(units: np.ndarray, one: np.ndarray, other: np.ndarray, of: Callable[[float, float], float]) -> Estimate:

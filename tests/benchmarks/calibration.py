@@ -1,0 +1,136 @@
+"""How much miscalibration does each calibrator remove, in worlds whose truth is known? All of it is simulated.
+
+python -m tests.benchmarks.calibration [--worlds null,walk,trend,step,prod] [--replicates 8] [--impressions 40000] [--folder F]
+
+Per world and seed: 21 days are simulated and built by the real ETL, then jobs/backtest.py walks over days 7 to 14, each measured one day after the
+last fit day; a stale model is of days 1 to 5, a fresh one of five days as well. Seeds are the last eight of a world, which no tuning saw; the ridge
+(calibration.ridge, 20) and the pooling (10) were set beforehand. Finished worlds are kept in the folder, so it goes on where it stopped.
+
+Errors are against the true probabilities, of cells with 100 positives and more on the fit day, intervals by drawing seeds again. Printed a world and
+regime: the claims of the README, and every method's figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+from pyspark.sql import SparkSession
+
+from conf.load import load, load_text
+from conf.schema import Conf
+from conf.world import load_world
+from etl.session import start
+from etl.simulate import simulate
+from etl.splits import Night
+from etl.tables import create_tables
+from jobs import build_examples, ingest
+from jobs.backtest import REGIMES, backtest
+from jobs.nightly import run_night
+from models.methods import NOISE, ORACLE, RAW
+from models.walk_summary import Cells, Estimate
+from validation.backtest import ENOUGH, summary, told
+
+ROOT = Path(__file__).parents[2]
+WORLDS = ("null", "walk", "trend", "step", "prod")
+DAYS, FIRST_MEASURED, MEASURED, TRAIN_DAYS = 21, 7, 8, 5
+
+
+def settings(folder: Path, world: str, seed: int, impressions: int) -> Conf:
+    """conf/demo.yaml in that world, without inventory. `seed`: place among its last eight."""
+    text = load(ROOT / "conf" / "demo.yaml").model_dump(mode="json")
+    replicate = len(load_world(world).seeds) - 8 + seed
+    simulation = {"world": world, "replicate": replicate, "days": DAYS, "impressions_a_day": impressions, "inventory_days": []}
+    text["simulation"] |= simulation
+    text["sources"] = {name: block for name, block in text["sources"].items() if block["kind"] != "inventory"}
+    text["training"] |= {"backend": "single", "ranks": 1}
+    text["clock"] |= {"train_days": TRAIN_DAYS}
+    text["calibration"] |= {"features": ["country", "device"]}
+    return load_text("calibration", text | {"workdir": str(folder / f"{world}-{seed}"), "landing": ""})
+
+
+def walked(spark: SparkSession, conf: Conf) -> pd.DataFrame:
+    assert conf.simulation is not None
+    first = conf.simulation.first_day
+    simulate(spark, conf, lambda line: print(f"calibration: {line}", file=sys.stderr))
+    create_tables(spark, conf)
+    run_night(spark, conf, first, Night.of(first + timedelta(days=DAYS - 1), conf).day, (ingest.STAGE, build_examples.STAGE))
+    begin = first + timedelta(days=FIRST_MEASURED - 1)
+    return backtest(spark, conf, REGIMES, begin, begin + timedelta(days=MEASURED - 1))
+
+
+def kept(folder: Path, world: str, seed: int) -> Path:
+    return folder / f"{world}-{seed}.parquet"
+
+
+def measure(folder: Path, worlds: Sequence[str], seeds: int, impressions: int) -> None:
+    """One seed of each world, then the next: stopped early, all worlds have as many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [(world, seed) for seed in range(seeds) for world in worlds if not kept(folder, world, seed).is_file()]
+    if not missing:
+        return
+    spark = start(load(ROOT / "conf" / "demo.yaml").spark, "benchmark calibration")
+    try:
+        for world, seed in missing:
+            began, conf = time.monotonic(), settings(folder, world, seed, impressions)
+            rows = walked(spark, conf).assign(world=world, seed=seed)
+            scratch = kept(folder, world, seed).with_suffix(".tmp")
+            rows.to_parquet(scratch)
+            os.replace(scratch, kept(folder, world, seed))
+            shutil.rmtree(conf.workdir)
+            print(f"calibration: {world} {seed + 1}/{seeds} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    finally:
+        spark.stop()
+
+
+def claims(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """By world and regime. `rows`: with `seed`, what intervals draw again."""
+    for (world, regime), part in rows.groupby(["world", "regime"], sort=False):
+        large, small = (Cells(part[of], "seed") for of in (part["fit_positives"] >= ENOUGH, part["fit_positives"] < ENOUGH))
+        yield {
+            "benchmark": "calibration",
+            "simulated": True,
+            "world": world,
+            "regime": regime,
+            "seeds": int(part["seed"].nunique()),
+            "cells": len(large.units),
+            "raw": rounded(large.mean("error_true", RAW)),
+            "oracle": rounded(large.mean("error_true", ORACLE)),
+            "noise_of_labels": rounded(large.mean("error_observed", NOISE)),
+            **{f"{method}_beyond_oracle": rounded(large.more("error_true", method, ORACLE)) for method in ("platt", "pooled", "featured")},
+            **{f"{method}_removed": rounded(large.removed("error_true", method)) for method in ("platt", "pooled", "featured")},
+            "platt_removed_against_labels": rounded(large.removed("error_observed", "platt")),
+            "featured_segments_below_platt": rounded(large.removed("segments_true", "featured", "platt")),
+            "small_pooled_minus_raw": rounded(small.more("error_true", "pooled", RAW)),
+            "scored_platt_removed": rounded(Cells(part[part["fit_positives"] >= ENOUGH], "seed", "scored").removed("error_true", "platt")),
+        }
+
+
+def rounded(estimate: Estimate) -> list[float]:
+    return [round(value, 4) for value in estimate]
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--worlds", default=",".join(WORLDS))
+    options.add_argument("--replicates", type=int, default=8, choices=range(1, 9))
+    options.add_argument("--impressions", type=int, default=40_000, help="a day")
+    options.add_argument("--folder", type=Path, default=ROOT / "var" / "benchmarks" / "calibration")
+    given = options.parse_args()
+    chosen = given.worlds.split(",")
+    measure(given.folder, chosen, given.replicates, given.impressions)
+    found = pd.concat(
+        [pd.read_parquet(kept(given.folder, world, seed)) for world in chosen for seed in range(given.replicates)], ignore_index=True
+    )
+    for world in chosen:
+        print(world, *told(summary(found[found["world"] == world], "seed")), sep="\n", file=sys.stderr)
+    for line in claims(found):
+        print(json.dumps(line), flush=True)
