@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import pytest
+from pyspark.sql import SparkSession
 
-from tests.jobs.nights import Place, day, place
+from etl.simulate import simulate
+from etl.tables import create_tables
+from jobs.common import DONE, day_option
+from jobs.nightly import ETL, run_night
+from tests.jobs.nights import Place, copied, day, place
 
-RANGE = ("--from", day(1), "--to", day(6), "--only", "ingest,build_examples,gate")
 NIGHT = ("--day", day(7))
 
 
 @pytest.fixture(scope="session")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Simulated logs, days 1 to 6 built as a range, the night of day 7 run whole."""
-    made = place(tmp_path_factory.mktemp("clean"), "tiny")
-    for job, options in (("simulate", ()), ("nightly", RANGE), ("nightly", NIGHT)):
-        code, told = made.run(job, *options)
-        assert code == 0, told
+def built(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Simulated logs, days 1 to 6 built as a range."""
+    made = place(tmp_path_factory.mktemp("built"), "tiny")
+    simulate(spark, made.conf, lambda _: None)
+    create_tables(spark, made.conf)
+    assert run_night(spark, made.conf, day_option(day(1)), day_option(day(6)), ETL) == DONE
+    return made
+
+
+@pytest.fixture(scope="session")
+def clean(built: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Then the night of day 7, run whole."""
+    made = copied(built, tmp_path_factory.mktemp("clean") / "work")
+    code, told = made.run("nightly", *NIGHT)
+    assert code == 0, told
     return made

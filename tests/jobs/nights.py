@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pyspark.sql import SparkSession
@@ -55,13 +57,19 @@ class Place:
         return {table.name: content_hashes(read(spark, self.workdir, table), table) for table in tables}
 
 
-def place(folder: Path, base: str, landing: Path | None = None) -> Place:
-    """`base` (such as tiny) with its tables, and unless given its landing folder, below `folder`."""
+def place(folder: Path, base: str, landing: Path | None = None, **over: Any) -> Place:
+    """`base` (such as tiny) with its tables, and unless given its landing folder, below `folder`; with some knobs set otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
-    over = {"extends": str(ROOT / "conf" / f"{base}.yaml"), "workdir": str(folder), "landing": str(landing or folder / "landing")}
+    text = {"extends": str(ROOT / "conf" / f"{base}.yaml"), "workdir": str(folder), "landing": str(landing or folder / "landing")}
     file = folder / "conf.yaml"
-    file.write_text(yaml.safe_dump(over), encoding="utf-8")
+    file.write_text(yaml.safe_dump(text | over), encoding="utf-8")
     return Place(file)
+
+
+def copied(of: Place, folder: Path, **over: Any) -> Place:
+    """The tables of `of`, and its logs, for a place in a folder of its own, with some knobs set otherwise."""
+    shutil.copytree(of.workdir, folder, ignore=shutil.ignore_patterns("landing", "conf.yaml"))
+    return place(folder, "tiny", landing=Path(of.conf.landing), **over)
 
 
 def day(number: int) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,15 +14,13 @@ from etl import schemas
 from etl.tables import TableError, read
 from jobs.backtest import folder_of, windows_of
 from models.methods import ORACLE
-from tests.jobs.nights import Place, day, place
+from tests.jobs.nights import Place, copied, day
 
 
 @pytest.fixture(scope="module")
 def walked(clean: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, str]:
     """Days 4 measured, its labels the last that are final; and what was said."""
-    folder = tmp_path_factory.mktemp("backtest") / "work"
-    shutil.copytree(clean.workdir, folder, ignore=shutil.ignore_patterns("landing"))
-    made = place(folder, "tiny", landing=Path(clean.conf.landing))
+    made = copied(clean, tmp_path_factory.mktemp("backtest") / "work")
     code, said = made.run("backtest", "--from", day(4))
     assert code == 0, said
     return made, said

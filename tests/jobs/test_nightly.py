@@ -16,8 +16,8 @@ from etl.splits import Night
 from etl.tables import create_tables, read
 from jobs.common import day_option
 from jobs.nightly import ETL, run_night
-from tests.jobs.conftest import NIGHT, RANGE
-from tests.jobs.nights import Place, day, place
+from tests.jobs.conftest import NIGHT
+from tests.jobs.nights import Place, copied, day, place
 
 
 def summary(of: Place, number: int) -> dict[str, Any]:
@@ -72,10 +72,9 @@ def test_a_second_run_by_spark_submit_changes_no_table_but_runs_and_says_what_it
 
 
 def test_a_night_killed_after_ingest_in_training_and_before_publication_ends_with_the_same_tables(
-    spark: SparkSession, clean: Place, tmp_path: Path
+    spark: SparkSession, built: Place, clean: Place, tmp_path: Path
 ) -> None:
-    killed = place(tmp_path / "killed", "tiny", landing=Path(clean.conf.landing))
-    assert killed.run("nightly", *RANGE)[0] == 0
+    killed = copied(built, tmp_path / "killed")
     for moment in ("ingest          done", "train: step", "evaluate        done"):
         code, told = killed.run("nightly", *NIGHT, kill_at=moment)
         assert moment in told and code == -9, told

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from pyspark.sql import SparkSession
 
 from etl import schemas
@@ -16,20 +13,11 @@ from etl.tables import TableError, content_hashes, create_tables, read, read_day
 from jobs.common import DONE, REFUSED, day_option
 from jobs.nightly import STAGES, run_night
 from jobs.rollback import night_and_model, stages
-from tests.jobs.nights import Place, day, place
+from tests.jobs.nights import Place, copied, day
 
 SECOND = day_option(day(8))
 BROKEN = {"learning_rate": 3.0, "embedding_learning_rate": 50.0, "linear_learning_rate": 50.0}  # a training that diverges
 AT_ANY_PRICE = {"max_ne_rise": 10.0, "max_auc_fall": 1.0, "max_ratio": 1000.0, "max_shift": 1000.0}
-
-
-def after_the_first_night(clean: Place, folder: Path, **over: Any) -> Place:
-    """The tables of `clean` in a folder of their own, with some knobs set otherwise."""
-    shutil.copytree(clean.workdir, folder, ignore=shutil.ignore_patterns("landing"))
-    made = place(folder, "tiny", landing=Path(clean.conf.landing))
-    text = yaml.safe_load(made.conf_file.read_text())
-    made.conf_file.write_text(yaml.safe_dump(text | over))
-    return made
 
 
 def second_night(spark: SparkSession, of: Place) -> int:
@@ -51,7 +39,7 @@ def serving(spark: SparkSession, of: Place) -> str:
 @pytest.fixture(scope="module")
 def refused(spark: SparkSession, clean: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The second night trained a broken model."""
-    made = after_the_first_night(clean, tmp_path_factory.mktemp("refused") / "work", training={"batch_size": 256, **BROKEN})
+    made = copied(clean, tmp_path_factory.mktemp("refused") / "work", training={"batch_size": 256, **BROKEN})
     assert second_night(spark, made) == REFUSED
     return made
 
@@ -83,7 +71,7 @@ def test_a_refused_night_run_again_changes_nothing_and_says_it_again(spark: Spar
 def test_rollback_brings_the_scores_of_production_back_bit_for_bit_and_survives_a_rerun(
     spark: SparkSession, clean: Place, refused: Place, tmp_path: Path
 ) -> None:
-    published = after_the_first_night(clean, tmp_path / "work", publication={**AT_ANY_PRICE, "challenger": True})
+    published = copied(clean, tmp_path / "work", publication={**AT_ANY_PRICE, "challenger": True})
     assert second_night(spark, published) == DONE
     candidate, production = serving(spark, published), serving(spark, clean)
     assert candidate != production
