@@ -100,7 +100,7 @@ def metric_rows(counted: pd.DataFrame, by_user: pd.DataFrame, groups: int) -> It
     """`counted`, `by_user`: one model's."""
     within = {tuple(row[1 : len(KEYS)]): GroupedAuc(*row[len(KEYS) :]).value for row in by_user.itertuples(index=False)}
     for names, bins in slices(counted):
-        gauc = within.get(tuple(names[key] for key in KEYS[1:]))
+        gauc, limits = within.get(tuple(names[key] for key in KEYS[1:])), metrics.ece_interval(bins, groups)
         yield {
             **names,
             "rows": int(bins.rows.sum()),
@@ -110,7 +110,9 @@ def metric_rows(counted: pd.DataFrame, by_user: pd.DataFrame, groups: int) -> It
             "ne": metrics.normalized_entropy(bins),
             "auc": metrics.auc(bins),
             "gauc": None if gauc is None else round(gauc, 9),
+            "brier": metrics.brier(bins),
             "ece": metrics.ece_equal_mass(bins, groups),
+            **({f"ece_{name}": value for name, value in limits._asdict().items()} if limits else {}),
         }
 
 

@@ -65,6 +65,14 @@ def log_loss(bins: Bins) -> float | None:
     return float(total / bins.rows.sum())
 
 
+def brier(bins: Bins) -> float | None:
+    """Mean squared difference of probability and label (Brier, 1950)."""
+    if not bins.rows.sum():
+        return None
+    p = bins.probability
+    return float((bins.rows * p**2 - 2 * bins.positives * p + bins.positives).sum() / bins.rows.sum())
+
+
 def normalized_entropy(bins: Bins) -> float | None:
     """Log-loss over the entropy of the base rate (He et al., Practical Lessons from Predicting Clicks on Ads at Facebook, 2014)."""
     loss = log_loss(bins)
@@ -120,6 +128,32 @@ def ece_equal_mass(bins: Bins, groups: int) -> float | None:
         return None
     diagram = reliability(bins, groups)
     return float((diagram.rows * np.abs(diagram.predicted - diagram.observed)).sum() / diagram.rows.sum())
+
+
+class EceInterval(NamedTuple):
+    """95% limits of an ECE, and `chance`: what right probabilities would show, since groups never hold exactly what was predicted."""
+
+    low: float
+    high: float
+    chance: float
+
+
+def ece_interval(bins: Bins, groups: int, draws: int = 1000) -> EceInterval | None:
+    """Bootstrap of the labels within the groups of `reliability`, each of which keeps its rows and its predicted mean.
+
+    An ECE is too high by its noise, and so is each draw's above the one it is drawn from: the limits are reflected (basic bootstrap), so that they
+    lie about what is left without noise. They may lie below the ECE itself, and end at 0.
+    """
+    found = ece_equal_mass(bins, groups)
+    if found is None:
+        return None
+    rows, mean, observed = reliability(bins, groups)
+    seen = np.random.default_rng(1).binomial(np.round(rows).astype(np.int64), np.clip(observed, 0, 1), (draws, len(rows))) / np.maximum(
+        rows, 1
+    )
+    low, high = np.percentile((rows * np.abs(seen - mean)).sum(axis=1) / rows.sum(), [2.5, 97.5])
+    chance = float(np.sqrt(2 * rows * mean * (1 - mean) / np.pi).sum() / rows.sum())
+    return EceInterval(max(2 * found - float(high), 0.0), max(2 * found - float(low), 0.0), chance)
 
 
 def expected_auc(score: np.ndarray, true_probability: np.ndarray) -> float | None:

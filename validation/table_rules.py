@@ -115,7 +115,10 @@ def _metric_rules(conf: Conf) -> list[Rule]:
         Rule("ne_finite", "ne IS NULL OR (ne >= 0 AND ne < double('infinity'))", "a log-loss over an entropy", "ne"),
         _share("auc", "of pairs, those in the right order"),
         _share("gauc", "a mean of such shares"),
+        _share("brier", "a mean of squared differences of probabilities and labels"),
         _share("ece", "a mean of differences of probabilities"),
+        Rule("ece_limits_in_order", "NOT ece_low > ece_high", "limits of one interval", "ece_low"),
+        _share("ece_chance", "a mean of differences of probabilities"),
         _measured_before_the_night(),
     ]
 

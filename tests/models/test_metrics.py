@@ -6,14 +6,17 @@ from math import log
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
-from sklearn.metrics import roc_auc_score
 
 from models.metrics import (
     Bins,
     GroupedAuc,
     auc,
+    brier,
     ece_equal_mass,
+    ece_interval,
     expected_auc,
     grouped_auc,
     log_loss,
@@ -149,3 +152,34 @@ def test_a_grouped_auc_is_the_mean_of_scikit_learns_by_impressions_and_merges():
 def test_a_sigmoid_does_not_overflow():
     with np.errstate(all="raise", under="ignore"):
         assert sigmoid(np.array([-800.0, 0.0, 800.0])).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_a_brier_score_is_scikit_learns():
+    log_odds, labels, weight = random_rows()
+    bins = Bins.of(log_odds, weight, weight * labels)
+    assert brier(bins) == pytest.approx(brier_score_loss(labels, sigmoid(log_odds), sample_weight=weight), abs=1e-9)
+    assert brier(Bins.of(np.empty(0), np.empty(0), np.empty(0))) is None
+
+
+def test_an_ece_is_that_of_scikit_learns_calibration_curve_by_quantiles():
+    """Without ties and with groups of the same size, both cut rows at the same places."""
+    draw = np.random.default_rng(5)
+    log_odds = draw.normal(-1, 1, 600)
+    labels = (draw.random(600) < sigmoid(0.5 * log_odds)).astype(float)
+    observed, mean = calibration_curve(labels, sigmoid(log_odds), n_bins=12, strategy="quantile")
+    assert ece_equal_mass(Bins.of(log_odds, np.ones(600), labels), groups=12) == pytest.approx(np.abs(observed - mean).mean(), abs=1e-9)
+
+
+def test_an_eces_interval_holds_the_error_without_noise_and_its_chance_is_what_right_probabilities_show():
+    draw = np.random.default_rng(7)
+    held, of_right = 0, []
+    for _ in range(60):
+        log_odds = draw.normal(-1, 1, 3000)
+        wrong, right = (draw.random(3000) < sigmoid(log_odds + shift) for shift in (0.4, 0.0))
+        bins = Bins.of(log_odds, np.ones(3000), wrong.astype(float))
+        limits = ece_interval(bins, groups=10)
+        assert limits is not None
+        held += limits.low <= float((sigmoid(log_odds + 0.4) - sigmoid(log_odds)).mean()) <= limits.high
+        of_right.append(ece_equal_mass(Bins.of(log_odds, np.ones(3000), right.astype(float)), groups=10))
+    assert held >= 53
+    assert limits.chance == pytest.approx(np.mean(of_right), rel=0.1)
