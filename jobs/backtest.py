@@ -44,6 +44,7 @@ from models.walk_forward import Window, walk
 from validation.backtest import page, summary, told
 
 REGIMES = ("stale", "fresh")
+RIDGE = 20.0  # where calibration.ridge is to be estimated: the methods that don't stand beside those that do
 POOLING = 10.0  # where calibration.pooling is 0: a spread of .3 between the levels of cells, 1 / .3^2
 
 
@@ -130,7 +131,7 @@ class Walk:
         windows = [Window(one.measured, one.scored, self.trained_to(one)) for one in self.windows]
         # A fresh model has served no more than one window before the measured one.
         tried = [one for one in methods(how.pooling or POOLING, bool(how.features)) if one.windows == 1 or self.regime != "fresh"]
-        yield from walk(windows, traffic, tried, Segments(values, how.ridge))
+        yield from walk(windows, traffic, tried, Segments(values, how.ridge or RIDGE))
 
     def trained_to(self, window: Window) -> date:
         return (self.windows[0] if self.regime == "stale" else window).trained_to

@@ -18,9 +18,10 @@ import numpy as np
 from conf.segments import code_column, feature_and_value, weight_key
 from models.errors import ColumnsWrong
 from models.metrics import sigmoid
-from models.platt import NO_PRIOR, Prior, fit_featured
+from models.platt import NO_PRIOR, Prior, fit_featured, spread_of_values
 
 LEAST_PROBABILITY = 1e-7
+LARGEST_RIDGE = 1e6  # positives: a weight that is as good as none
 
 
 class Bin(Protocol):
@@ -38,10 +39,11 @@ class Bin(Protocol):
 
 @dataclass(frozen=True)
 class Segments:
-    """What a featured fit may give weights to. `values`: feature -> the values that the codes of its bins count; `ridge`: see `fit_featured`."""
+    """What a featured fit may give weights to. `values`: feature -> the values that the codes of its bins count; `ridge`: see `fit_featured`, None
+    where each fit estimates its own for each feature (`spread_of_values`)."""
 
     values: Mapping[str, Sequence[str]]
-    ridge: float
+    ridge: float | None
 
     @property
     def keys(self) -> list[str]:
@@ -221,6 +223,19 @@ def pooled_cells(of_towers: Mapping[str, FitRows], segments: Segments, pooling: 
 
 def _fitted(fit: FitRows, segments: Segments, prior: Prior, reason: str) -> Cell:
     (positives, rows), keys = fit.counts, segments.keys
-    b0, b1, weights = fit_featured(fit.log_odds, fit.positives, fit.rows, fit.places, len(keys), segments.ridge, prior)
+    ridge = _own_ridge(fit, segments, prior) if segments.ridge is None else segments.ridge
+    b0, b1, weights = fit_featured(fit.log_odds, fit.positives, fit.rows, fit.places, len(keys), ridge, prior)
     w = {keys[place]: float(weights[place]) for place in np.unique(fit.places) if place < len(keys)}
     return Cell("featured" if w else "platt", b0, b1, w, positives, rows, reason)
+
+
+def _own_ridge(fit: FitRows, segments: Segments, prior: Prior) -> np.ndarray:
+    """float64 [K]: the ridge of each weight, by how far its feature's values lie apart beyond chance once two parameters are fitted."""
+    b0, b1 = fit.platt(prior)
+    calibrated, found, first = fit.log_odds * (1 + b1) + b0, [], 0
+    for column, values in enumerate(segments.values.values()):
+        code = np.where(fit.places[:, column] < len(segments.keys), fit.places[:, column] - first, len(values))
+        spread = spread_of_values(calibrated, fit.positives, fit.rows, code, len(values))
+        found += [1 / max(spread, 1 / LARGEST_RIDGE)] * len(values)
+        first += len(values)
+    return np.array(found)

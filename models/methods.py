@@ -18,13 +18,15 @@ RAW, ORACLE, NOISE, CHOSEN = "raw", "oracle", "noise floor", "chosen"
 
 @dataclass(frozen=True)
 class Method:
-    """`windows`: how many the fit looks back; `half_life`: windows after which a row counts half, None for never; `pooling`: Prior.strength."""
+    """`windows`: how many the fit looks back; `half_life`: windows after which a row counts half, None for never; `pooling`: Prior.strength;
+    `own_ridge`: of a featured method, each fit estimates its ridge."""
 
     name: str
     kind: Literal["raw", "platt", "isotonic", "featured"]
     windows: int = 1
     half_life: float | None = None
     pooling: float = 0
+    own_ridge: bool = False
 
 
 def methods(pooling: float, featured: bool) -> list[Method]:
@@ -37,11 +39,18 @@ def methods(pooling: float, featured: bool) -> list[Method]:
         Method("platt of 7, half-life 2", "platt", windows=7, half_life=2),
         Method("pooled", "platt", pooling=pooling),
         Method("pooled of 3", "platt", windows=3, pooling=pooling),
+        Method("pooled of 7", "platt", windows=7, pooling=pooling),
         Method("isotonic", "isotonic"),
     ]
     if not featured:
         return plain
-    return [*plain, Method("featured", "featured", pooling=pooling), Method("featured of 3", "featured", windows=3, pooling=pooling)]
+    return [
+        *plain,
+        Method("featured", "featured", pooling=pooling),
+        Method("featured of 3", "featured", windows=3, pooling=pooling),
+        Method("own ridge", "featured", pooling=pooling, own_ridge=True),
+        Method("own ridge of 3", "featured", windows=3, pooling=pooling, own_ridge=True),
+    ]
 
 
 #: Calibrated log-odds [N] of bins [N].
@@ -56,6 +65,7 @@ def fitted(method: Method, of_towers: Mapping[str, CellBins], segments: Segments
     if method.kind == "isotonic":
         return {tower: _isotonic(bins) for tower, bins in of_towers.items()}
     used = segments if method.kind == "featured" else NO_SEGMENTS
+    used = Segments(used.values, None) if method.own_ridge else used
     half_life = method.half_life and method.half_life * window_days
     rows = {tower: bins.fit_rows(used, half_life) for tower, bins in of_towers.items()}
     cells = pooled_cells(rows, used, method.pooling) if method.pooling else {tower: lone_cell(fit, 1, used) for tower, fit in rows.items()}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.logistic import Design, newton
+from models.metrics import sigmoid
 
 LEAST_SLOPE, LARGEST_SLOPE = 0.05, 20.0  # of 1 + b1: a calibrator keeps the order of scores, and separable rows do not make it a step
 
@@ -42,7 +43,7 @@ def fit_featured(
     rows: np.ndarray,
     places: np.ndarray,
     weights: int,
-    ridge: float,
+    ridge: float | np.ndarray,
     prior: Prior = NO_PRIOR,
 ) -> tuple[float, float, np.ndarray]:
     """(b0, b1, w [K]) of logit(q) = z + b0 + b1 * z + w . x, with the least cross-entropy + ridge / 2 * |w|^2, slope 1 + b1 within bounds.
@@ -50,7 +51,7 @@ def fit_featured(
     Bins as of `fit_platt`; `places` int [N, F]: which of the K weights each feature of a bin has, K for none. Without a prior only w has a
     penalty, so a fit whose segments say nothing is two-parameter Platt, and the sum of probabilities is that of the positives. Since all values of a feature
     together say what b0 says, it is the ridge that makes w unique. It is in positives, or rather rows x p (1 - p), which they nearly are where
-    p is small: a value with `ridge` of them has a weight about half as far from 0 as its own rows would have it.
+    p is small: a value with `ridge` of them has a weight about half as far from 0 as its own rows would have it. One for all, or [K].
     """
     z, y, n = (np.asarray(values, np.float64) for values in (log_odds, positives, rows))
     if not prior.strength and not 0 < y.sum() < n.sum():
@@ -66,7 +67,7 @@ def fit_featured(
         numbers = np.stack([np.ones_like(x), x], axis=1)[:, : 2 if fixed_slope is None else 1]
         parameters = numbers.shape[1]
         offset = np.zeros_like(x) if fixed_slope is None else fixed_slope * x
-        penalty = np.repeat([prior.strength, ridge], [parameters, weights])
+        penalty = np.concatenate([np.full(parameters, prior.strength), np.broadcast_to(ridge, weights)])
         toward = np.concatenate([known[:parameters] * (prior.strength > 0), np.zeros(weights)])
         beta = newton(Design(numbers, places, weights), y, n, offset, penalty, toward)
         return float(beta[0]), float(beta[1] if fixed_slope is None else fixed_slope), beta[parameters:]
@@ -79,3 +80,21 @@ def fit_featured(
             scale * spread
         )  # the loss is convex, so its least point within the bounds lies on the one that was crossed
     return float(intercept - scale * center), float(scale - 1), w
+
+
+def spread_of_values(log_odds: np.ndarray, positives: np.ndarray, rows: np.ndarray, code: np.ndarray, values: int) -> float:
+    """Variance of the levels of one feature's values about calibrated `log_odds` [N], beyond what chance makes of their positives; 0 where chance
+    makes all of it. `code` int [N]: the value of a bin, `values` for none.
+
+    By moments (DerSimonian and Laird, Controlled Clinical Trials 1986): a value's own level is (positives - expected) / information, which
+    varies by 1 / information even where all are alike. One over it is the ridge that errs least on such values.
+    """
+    p = sigmoid(np.asarray(log_odds, np.float64))
+    gap, information = (np.bincount(code, of, values + 1)[:values] for of in (positives - rows * p, rows * p * (1 - p)))
+    gap, information = gap[information > 0], information[information > 0]
+    if len(information) < 2:
+        return 0.0
+    total = information.sum()
+    middle = gap.sum() / total
+    beyond = (information * (gap / information - middle) ** 2).sum() - (len(information) - 1)
+    return max(float(beyond / (total - (information**2).sum() / total)), 0.0)

@@ -4,7 +4,8 @@ python -m tests.benchmarks.calibration [--worlds null,walk,trend,step,prod] [--r
 
 Per world and seed: 21 days are simulated and built by the real ETL, then jobs/backtest.py walks over days 7 to 14, each measured one day after the
 last fit day; a stale model is of days 1 to 5, a fresh one of five days as well. Seeds are the last eight of a world, which no tuning saw; the ridge
-(calibration.ridge, 20) and the pooling (10) were set beforehand. Finished worlds are kept in the folder, so it goes on where it stopped.
+(calibration.ridge, 20) and the pooling (10) were set beforehand. Finished worlds are kept in the folder, so it goes on where it stopped; tables and
+counted traffic too, so that --again only lays methods side by side anew.
 
 Errors are against the true probabilities, of cells with 100 positives and more on the fit day, intervals by drawing seeds again. Printed a world and
 regime: the claims of the README, and every method's figures.
@@ -41,6 +42,7 @@ from validation.backtest import ENOUGH, summary, told
 
 ROOT = Path(__file__).parents[2]
 WORLDS = ("null", "walk", "trend", "step", "prod")
+SHOWN = ("platt", "pooled", "featured", "own ridge")
 DAYS, FIRST_MEASURED, MEASURED, TRAIN_DAYS = 21, 7, 8, 5
 
 
@@ -57,13 +59,18 @@ def settings(folder: Path, world: str, seed: int, impressions: int) -> Conf:
     return load_text("calibration", text | {"workdir": str(folder / f"{world}-{seed}"), "landing": ""})
 
 
-def walked(spark: SparkSession, conf: Conf) -> pd.DataFrame:
+def build(spark: SparkSession, conf: Conf) -> None:
     assert conf.simulation is not None
     first = conf.simulation.first_day
     simulate(spark, conf, lambda line: print(f"calibration: {line}", file=sys.stderr))
     create_tables(spark, conf)
     run_night(spark, conf, first, Night.of(first + timedelta(days=DAYS - 1), conf).day, (ingest.STAGE, build_examples.STAGE))
-    begin = first + timedelta(days=FIRST_MEASURED - 1)
+    (Path(conf.workdir) / "built").touch()
+
+
+def walked(spark: SparkSession, conf: Conf) -> pd.DataFrame:
+    assert conf.simulation is not None
+    begin = conf.simulation.first_day + timedelta(days=FIRST_MEASURED - 1)
     return backtest(spark, conf, REGIMES, begin, begin + timedelta(days=MEASURED - 1))
 
 
@@ -71,21 +78,24 @@ def kept(folder: Path, world: str, seed: int) -> Path:
     return folder / f"{world}-{seed}.parquet"
 
 
-def measure(folder: Path, worlds: Sequence[str], seeds: int, impressions: int) -> None:
+def measure(folder: Path, worlds: Sequence[str], seeds: int, impressions: int, again: bool) -> None:
     """One seed of each world, then the next: stopped early, all worlds have as many."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [(world, seed) for seed in range(seeds) for world in worlds if not kept(folder, world, seed).is_file()]
+    missing = [(world, seed) for seed in range(seeds) for world in worlds if again or not kept(folder, world, seed).is_file()]
     if not missing:
         return
     spark = start(load(ROOT / "conf" / "demo.yaml").spark, "benchmark calibration")
     try:
         for world, seed in missing:
             began, conf = time.monotonic(), settings(folder, world, seed, impressions)
+            if not (Path(conf.workdir) / "built").exists():
+                build(spark, conf)
             rows = walked(spark, conf).assign(world=world, seed=seed)
+            for logs in ("landing", "truth"):
+                shutil.rmtree(Path(conf.workdir) / logs, ignore_errors=True)
             scratch = kept(folder, world, seed).with_suffix(".tmp")
             rows.to_parquet(scratch)
             os.replace(scratch, kept(folder, world, seed))
-            shutil.rmtree(conf.workdir)
             print(f"calibration: {world} {seed + 1}/{seeds} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     finally:
         spark.stop()
@@ -95,6 +105,7 @@ def claims(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
     """By world and regime. `rows`: with `seed`, what intervals draw again."""
     for (world, regime), part in rows.groupby(["world", "regime"], sort=False):
         large, small = (Cells(part[of], "seed") for of in (part["fit_positives"] >= ENOUGH, part["fit_positives"] < ENOUGH))
+        pooled = [method for method in ("pooled", "pooled of 3", "pooled of 7") if method in small.methods]
         yield {
             "benchmark": "calibration",
             "simulated": True,
@@ -105,11 +116,11 @@ def claims(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
             "raw": rounded(large.mean("error_true", RAW)),
             "oracle": rounded(large.mean("error_true", ORACLE)),
             "noise_of_labels": rounded(large.mean("error_observed", NOISE)),
-            **{f"{method}_beyond_oracle": rounded(large.more("error_true", method, ORACLE)) for method in ("platt", "pooled", "featured")},
-            **{f"{method}_removed": rounded(large.removed("error_true", method)) for method in ("platt", "pooled", "featured")},
+            **{f"{method}_beyond_oracle": rounded(large.more("error_true", method, ORACLE)) for method in SHOWN},
+            **{f"{method}_removed": rounded(large.removed("error_true", method)) for method in SHOWN},
             "platt_removed_against_labels": rounded(large.removed("error_observed", "platt")),
-            "featured_segments_below_platt": rounded(large.removed("segments_true", "featured", "platt")),
-            "small_pooled_minus_raw": rounded(small.more("error_true", "pooled", RAW)),
+            **{f"{method}_segments_below_platt": rounded(large.removed("segments_true", method, "platt")) for method in SHOWN[2:]},
+            **{f"small_{method}_minus_raw": rounded(small.more("error_true", method, RAW)) for method in pooled},
             "scored_platt_removed": rounded(Cells(part[part["fit_positives"] >= ENOUGH], "seed", "scored").removed("error_true", "platt")),
         }
 
@@ -124,9 +135,10 @@ if __name__ == "__main__":
     options.add_argument("--replicates", type=int, default=8, choices=range(1, 9))
     options.add_argument("--impressions", type=int, default=40_000, help="a day")
     options.add_argument("--folder", type=Path, default=ROOT / "var" / "benchmarks" / "calibration")
+    options.add_argument("--again", action="store_true", help="lay methods side by side anew, on traffic that is kept")
     given = options.parse_args()
     chosen = given.worlds.split(",")
-    measure(given.folder, chosen, given.replicates, given.impressions)
+    measure(given.folder, chosen, given.replicates, given.impressions, given.again)
     found = pd.concat(
         [pd.read_parquet(kept(given.folder, world, seed)) for world in chosen for seed in range(given.replicates)], ignore_index=True
     )

@@ -12,7 +12,7 @@ from etl.calibration_stats import WIDTHS
 from models.calibration import Calibrator, Cell, Segments, fit_calibrator
 from models.errors import ColumnsWrong
 from models.metrics import sigmoid
-from models.platt import LEAST_SLOPE, fit_featured, fit_platt
+from models.platt import LEAST_SLOPE, fit_featured, fit_platt, spread_of_values
 
 
 @dataclass
@@ -175,3 +175,26 @@ def test_rows_whose_values_are_not_told_are_refused():
     calibrator = Calibrator(("click",), {"click": {"feed": Cell("featured", w={"country=US": 0.5})}})
     with pytest.raises(ColumnsWrong, match="weights for values of country"):
         calibrator.calibrated_log_odds(np.zeros((1, 1)), np.zeros(1, int), ["feed"])
+
+
+@pytest.mark.parametrize(("spread", "expected"), [(0.0, 0.0), (0.3, 0.09)])
+def test_the_spread_of_values_is_told_from_chance(spread: float, expected: float):
+    """200 values with some 40 positives each: chance alone would make their levels differ by .16."""
+    draw = np.random.default_rng(4)
+    code = draw.integers(0, 200, 100_000)
+    z = draw.normal(-2.5, 0.5, len(code))
+    y = (draw.random(len(code)) < sigmoid(z + draw.normal(0, spread, 200)[code])).astype(float)
+    assert spread_of_values(z, y, np.ones(len(z)), code, 200) == pytest.approx(expected, abs=0.02)
+    assert spread_of_values(z, y, np.ones(len(z)), np.full(len(z), 200), 200) == 0
+
+
+def test_an_own_ridge_is_endless_where_values_are_alike_and_lets_those_be_that_differ():
+    found = {}
+    for name, levels in (("alike", [0.0] * 8), ("apart", [0.8, -0.8] * 4)):
+        z, code, y = drawn(levels, count=40_000, slope=1.0)
+        values = [f"v{place}" for place in range(8)]
+        rows = [Row("feed", z_n, 1, y_n, code_n) for z_n, y_n, code_n in zip(z, y, code, strict=True)]
+        cell = fit_calibrator(rows, ["click"], ["feed"], 1, Segments({"country": values}, None)).cells["click"]["feed"]
+        found[name] = np.array([cell.w[f"country={value}"] for value in values])
+    assert np.abs(found["alike"]).max() < 0.05
+    assert found["apart"] == pytest.approx(np.array([0.8, -0.8] * 4), abs=0.12)
