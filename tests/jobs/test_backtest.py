@@ -66,7 +66,7 @@ def test_days_that_cannot_be_measured_are_refused_with_what_there_is(clean: Plac
     def windows(conf: Conf, begin: date | None = None, every: int = 1) -> list:
         return list(windows_of(conf, first, last, begin, None, every))
 
-    with pytest.raises(TableError, match="no 1 days to measure from 2026-06-01 to 2026-05-04: examples has 2026-05-01 to 2026-05-07"):
+    with pytest.raises(TableError, match="no 1 days to measure from 2026-05-30 to 2026-05-04: examples has 2026-05-01 to 2026-05-07"):
         windows(clean.conf)
     with pytest.raises(TableError, match="choose with --from and --to"):
         windows(clean.conf, date(2026, 5, 2))
