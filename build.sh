@@ -231,8 +231,9 @@ check() {
 bench() {
   setup
   mkdir -p var/benchmarks
-  for name in etl growth world train loader ranks growing refusals; do
-    printf '+ python -m tests.benchmarks.%s\n' $name
+  for name in etl growth world train loader ranks growing refusals 'calibration --replicates 1'; do
+    printf '+ python -m tests.benchmarks.%s\n' "$name"
+    # shellcheck disable=SC2086  # a name may bring options
     python -m tests.benchmarks.$name | tee -a var/benchmarks/results.jsonl
   done
 }

@@ -50,6 +50,7 @@ def methods(pooling: float, featured: bool) -> list[Method]:
         Method("featured of 3", "featured", windows=3, pooling=pooling),
         Method("own ridge", "featured", pooling=pooling, own_ridge=True),
         Method("own ridge of 3", "featured", windows=3, pooling=pooling, own_ridge=True),
+        Method("own ridge of 7", "featured", windows=7, pooling=pooling, own_ridge=True),
     ]
 
 

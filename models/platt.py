@@ -84,10 +84,11 @@ def fit_featured(
 
 def spread_of_values(log_odds: np.ndarray, positives: np.ndarray, rows: np.ndarray, code: np.ndarray, values: int) -> float:
     """Variance of the levels of one feature's values about calibrated `log_odds` [N], beyond what chance makes of their positives; 0 where chance
-    makes all of it. `code` int [N]: the value of a bin, `values` for none.
+    may make all of it. `code` int [N]: the value of a bin, `values` for none.
 
     By moments (DerSimonian and Laird, Controlled Clinical Trials 1986): a value's own level is (positives - expected) / information, which
-    varies by 1 / information even where all are alike. One over it is the ridge that errs least on such values.
+    varies by 1 / information even where all are alike. Their sum of squares is taken for a standard error less than it is, so that chance alone
+    seldom counts for a difference. One over the variance is the ridge that errs least on such values.
     """
     p = sigmoid(np.asarray(log_odds, np.float64))
     gap, information = (np.bincount(code, of, values + 1)[:values] for of in (positives - rows * p, rows * p * (1 - p)))
@@ -96,5 +97,6 @@ def spread_of_values(log_odds: np.ndarray, positives: np.ndarray, rows: np.ndarr
         return 0.0
     total = information.sum()
     middle = gap.sum() / total
-    beyond = (information * (gap / information - middle) ** 2).sum() - (len(information) - 1)
+    freedom = len(information) - 1
+    beyond = (information * (gap / information - middle) ** 2).sum() - freedom - np.sqrt(2 * freedom)
     return max(float(beyond / (total - (information**2).sum() / total)), 0.0)
