@@ -14,7 +14,13 @@ class Calibration(Strict):
         200, ge=1, description="a head x tower cell with fewer positives among its fit rows is the identity, and says so"
     )
     fit_days: int = Field(
-        3, ge=1, le=400, description="a calibrator is fitted on at most this many days up to M-1, of those after its model's training end"
+        7, ge=1, le=400, description="a calibrator is fitted on at most this many days up to M-1, of those after its model's training end"
+    )
+    half_life_days: float | None = Field(
+        2,
+        gt=0,
+        allow_inf_nan=False,
+        description="days: a fit row of M-1 less this many counts half, of twice as many a quarter; null: all alike",
     )
     ece_bins: int = Field(15, ge=2, le=1000, description="equal-mass bins of the calibration error and the reliability diagram")
     pooling: float = Field(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 
+import numpy as np
 import pandas as pd
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -62,6 +64,14 @@ def segmented(
         if len(table) <= groups:
             break
     return table, told_apart
+
+
+def faded(table: pd.DataFrame, last: date, half_life_days: float | None) -> pd.DataFrame:
+    """A table by `day` whose rows, and all that is counted of them, weigh half for each half-life that their day lies before `last`."""
+    if half_life_days is None:
+        return table
+    weight = 0.5 ** (np.array([(last - day).days for day in table["day"]]) / half_life_days)
+    return table.assign(**{name: table[name] * weight for name in ("z_sum", "rows", "positives", "expected") if name in table})
 
 
 def _ever_coarser(values: int) -> Iterator[tuple[float, int]]:

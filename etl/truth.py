@@ -6,7 +6,7 @@ probability of a head given its parent (of a head without one, the same as p), a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import reduce
 from pathlib import Path
@@ -41,12 +41,12 @@ def true_rows(spark: SparkSession, conf: Conf, kind: str, first: date, last: dat
     return rows.select("id", *(f"{letter}_{head}" for letter in "cp" for head in conf.heads))
 
 
-def fit_bins(served: DataFrame, truth: DataFrame, heads: Heads) -> pd.DataFrame:
-    """Fit rows of a calibrator with the true conditional probability beside the label: grain (head, source, tower, bin of log-odds).
+def fit_bins(served: DataFrame, truth: DataFrame, heads: Heads, by: Sequence[str] = ("source", "tower")) -> pd.DataFrame:
+    """Fit rows of a calibrator with the true conditional probability beside the label: grain (head, *by, bin of log-odds).
 
     Columns: z_sum, rows, positives (labels 1), expected (sum of c_<head>). A child head counts the rows whose parent's label is 1.
     """
-    return binned(with_truth(served, truth), heads, by=("source", "tower"), width=WIDTH, truth=True)
+    return binned(with_truth(served, truth), heads, by, width=WIDTH, truth=True)
 
 
 def with_truth(served: DataFrame, truth: DataFrame) -> DataFrame:

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from conf.template import Template
 from etl import schemas
-from etl.calibration_stats import binned, segmented
+from etl.calibration_stats import binned, faded, segmented
 from etl.registry import calibrator_file
 from etl.scores import served_rows
 from etl.splits import days_between
@@ -28,6 +28,8 @@ from models.bundle import read_meta
 from models.calibration import NO_SEGMENTS, Bin, Calibrator, Segments, fit_calibrator
 from models.predictor import predict
 from validation.gate import Judged
+
+BY = ("tower", "day")
 
 
 def inputs(run: Run) -> dict[str, str]:
@@ -66,12 +68,12 @@ def fit(run: Run, one: Contender) -> Calibrator:
     conf, how = run.conf, run.conf.calibration
     rows, segments = served_by(run, one.model, one.fit_from(run), run.night.calibrate_to), NO_SEGMENTS
     if how.method == "featured":
-        bins, values = segmented(rows, conf.heads, how.features, how.segment_values)
+        bins, values = segmented(rows, conf.heads, how.features, how.segment_values, by=BY)
         segments = Segments(values, how.ridge)
     else:
-        bins = binned(rows, conf.heads)
+        bins = binned(rows, conf.heads, BY)
     towers = read_meta(one.bundle(run))["towers"]
-    found = cast(Iterable[Bin], bins.itertuples(index=False))
+    found = cast(Iterable[Bin], faded(bins, run.night.calibrate_to, how.half_life_days).itertuples(index=False))
     calibrator = fit_calibrator(found, list(conf.heads), towers, how.min_positives, segments, how.pooling)
     write_whole(Path(conf.workdir).resolve() / calibrator_file(one.model, run.night.day), calibrator.to_json())
     return calibrator

@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.schema import Conf
 from etl import schemas
+from etl.calibration_stats import faded
 from etl.registry import registered
 from etl.session import start
 from etl.splits import Night
@@ -100,11 +101,12 @@ def compare(spark: SparkSession, conf: Conf, night: Night) -> tuple[list[Cell], 
     model, trained_to = model_of(spark, conf, night, scores)
     first, last = night.fit_from(trained_to, conf.calibration.fit_days), night.calibrate_to
     served = read_days(spark, conf.workdir, schemas.served(conf), first, last)
-    fits = fit_bins(served.where(served["model"] == model), true_rows(spark, conf, "impressions", first, last), heads)
+    seen, by = true_rows(spark, conf, "impressions", first, last), ("source", "tower", "day")
+    fits = fit_bins(served.where(served["model"] == model), seen, heads, by)
     truth = true_rows(spark, conf, "inventory", scored, scored).persist()
     inventory = read_days(spark, conf.workdir, schemas.inventory(conf), scored, scored)
     print(f"scores of {scored} by model {model}, calibrated on {first} to {last}, against the simulated truth")
-    sums = scored_sums(scores, truth, heads, oracle_of(fits))
+    sums = scored_sums(scores, truth, heads, oracle_of(faded(fits, last, conf.calibration.half_life_days)))
     return list(cells(conf, sums, score_bins(scores, truth, heads), fits)), broken_promises(scores, inventory, truth, heads)
 
 

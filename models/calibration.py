@@ -65,7 +65,7 @@ NO_SEGMENTS = Segments({}, ridge=0)
 class Cell:
     """One head in one tower. `w`: weights by "feature=value", such as "country=US"; a value that is not there has none.
 
-    `rows`, `positives`: of the fit; `reason`: in words, why this method.
+    `rows`, `positives`: of the fit, as they weighed in it; `reason`: in words, why this method.
     """
 
     method: Literal["identity", "platt", "featured"]

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from models.methods import CHOSEN, NOISE, ORACLE, RAW
-from models.walk_summary import Estimate, Line, lines
+from models.walk_summary import Estimate, Line, lines, noise
 from validation.plots import days_svg
 from validation.report import NOTHING, pages
 
@@ -31,19 +31,21 @@ DRAWN = {
 
 @dataclass(frozen=True)
 class Block:
-    """Lines of one regime: of large or small cells, of all cells of a `head`, on measured or scored days."""
+    """Lines of one regime: of large or small cells, of all cells of a `head`, on measured or scored days. `noise`: the error against labels that
+    chance would leave to right predictions (models/walk_summary.py)."""
 
     regime: str
     kind: str
     cells: str
     first: object
     last: object
+    noise: float
     lines: list[Line]
 
     @property
     def title(self) -> str:
         where = "" if self.kind == "measured" else ", on the days on which scores are used"
-        return f"{self.regime}{where}: {self.cells}, {self.first} to {self.last}"
+        return f"{self.regime}{where}: {self.cells}, {self.first} to {self.last}; chance alone leaves {self.noise:.3f} against labels"
 
     @property
     def has_truth(self) -> bool:
@@ -68,7 +70,8 @@ def _blocks(rows: pd.DataFrame, unit: str) -> Iterator[Block]:
         for cells, kind, chosen in parts:
             part = rows[(rows["regime"] == regime) & (rows["kind"] == kind) & chosen]
             if len(part):
-                yield Block(regime, kind, cells, part["day"].min(), part["day"].max(), lines(part, unit, kind))
+                seen = part[part["method"] == RAW]["positives"]
+                yield Block(regime, kind, cells, part["day"].min(), part["day"].max(), noise(seen), lines(part, unit, kind))
 
 
 def page(name: str, simulated: bool, rows: pd.DataFrame, blocks: Sequence[Block], features: Sequence[str], unit: str = "day") -> str:

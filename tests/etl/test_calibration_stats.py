@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import date
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.schema import Head
 from etl import calibration_stats
-from etl.calibration_stats import WIDTHS, binned, segmented
+from etl.calibration_stats import WIDTHS, binned, faded, segmented
 from models.calibration import Segments, fit_calibrator
 
 HEADS = {"click": Head(action="click"), "good_click": Head(action="click", parent="click")}
@@ -153,3 +154,13 @@ def test_the_same_rows_in_any_order_give_the_same_calibrator_to_the_last_letter(
     whole = text(served(spark, *rows))
     assert '"country=BR"' in whole and '"device=tv"' in whole
     assert text(served(spark, *reversed(rows)).repartition(5)) == whole
+
+
+def test_a_row_weighs_half_for_each_half_life_that_its_day_lies_back():
+    days = [date(2026, 5, 7), date(2026, 5, 5), date(2026, 5, 1)]
+    table = pd.DataFrame({"day": days, "z_sum": -8.0, "rows": 4, "positives": 2, "bin": -2})
+    found = faded(table, date(2026, 5, 7), half_life_days=2)
+    assert found["rows"].tolist() == [4, 2, 0.5]
+    assert found["positives"].tolist() == [2, 1, 0.25]
+    assert (found["z_sum"] / found["rows"]).tolist() == [-2, -2, -2] and found["bin"].tolist() == [-2, -2, -2]
+    assert faded(table, date(2026, 5, 7), None) is table

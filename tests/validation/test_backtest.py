@@ -26,12 +26,14 @@ def rows() -> pd.DataFrame:
 
 def test_large_and_small_cells_are_told_apart_in_words(rows: pd.DataFrame) -> None:
     text = told(summary(rows, "day"))
-    titles = [line for line in text if line.startswith(("stale", "fresh"))]
+    titles = [line.split(";")[0] for line in text if line.startswith(("stale", "fresh"))]
     assert titles == [
         f"{regime}: cells of {cells} fit positives, 2026-05-04 to 2026-05-07"
         for regime in ("stale", "fresh")
         for cells in ("100 and more", "fewer than 100")
     ]
+    floors = [float(line.split()[-3]) for line in text if "; chance alone leaves" in line]
+    assert floors[0] < floors[1] < 0.3  # large cells, then small ones
     raw, platt = (next(line.split() for line in text if line.startswith(name)) for name in ("raw ", "platt "))
     assert float(raw[1]) > 4 * float(platt[1])
 
@@ -46,6 +48,7 @@ def test_the_page_shows_each_regime_with_its_picture_its_choices_and_all_its_tab
     assert "Chosen: raw from 2026-05-04, " in text
     for title in ("cells of fewer than 100 fit positives", "on the days on which scores are used", "head click", "noise floor", "oracle"):
         assert title in text
+    assert "Chance alone would leave 0." in text
 
 
 def test_on_real_logs_the_page_has_no_column_of_the_truth(rows: pd.DataFrame) -> None:
