@@ -32,8 +32,8 @@ class Calibration(Strict):
     )
     method: Literal["platt", "featured"] = Field(
         "platt",
-        description="two parameters a head and tower, or these and a weight for values of `features`; which one is better is for a person to "
-        "say so far, a choice by backtest comes later",
+        description="two parameters a head and tower, or these and a weight for values of `features`; jobs/backtest.py shows "
+        "which one holds, and a person chooses",
     )
     features: tuple[Name, ...] = Field(
         (),

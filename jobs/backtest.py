@@ -170,10 +170,7 @@ class Walk:
             train.fit(conf, chosen, model, bundle, folder / "snapshot")
             shutil.rmtree(folder / "snapshot")
         frame = self.replayed(bundle, model, trained_to + ONE_DAY, until)
-        scratch = kept.with_suffix(".tmp")
-        frame.to_parquet(scratch)
-        os.replace(scratch, kept)
-        return frame
+        return write_frame(kept, frame)
 
     def replayed(self, bundle: Path, model: str, first: date, last: date) -> pd.DataFrame:
         spark, conf = self.run.spark, self.run.conf
@@ -189,6 +186,14 @@ class Walk:
             return traffic_bins(served, conf.heads, conf.calibration.features, (last - first).days + 1, truth)
         finally:
             served.unpersist()
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """Write Parquet whole or not at all; the frame."""
+    scratch = path.with_suffix(".tmp")
+    frame.to_parquet(scratch)
+    os.replace(scratch, path)
+    return frame
 
 
 def folder_of(conf: Conf) -> Path:

@@ -16,6 +16,8 @@ from models.methods import ORACLE, RAW
 DRAWS = 2000
 #: A mean and its 95% interval (bootstrap over units).
 Estimate = tuple[float, float, float]
+#: Of the means of two columns, each [D], what is to be known of them [D].
+Of = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ class Cells:
 
     def removed(self, column: str, method: str, against: str = RAW) -> Estimate:
         """Share of the other method's mean that is gone."""
-        return self.estimate(column, method, against, lambda one, other: 1 - one / other if other else 0.0)
+        return self.estimate(column, method, against, _gone)
 
     def more(self, column: str, method: str, against: str) -> Estimate:
         """Difference of means."""
         return self.estimate(column, method, against, lambda one, other: one - other)
 
-    def estimate(self, column: str, method: str, against: str, of: Callable[[float, float], float]) -> Estimate:
+    def estimate(self, column: str, method: str, against: str, of: Of) -> Estimate:
         values = self.values[column]
         return bootstrap(self.units, values[method].to_numpy(np.float64), values[against].to_numpy(np.float64), of)
 
@@ -90,15 +92,19 @@ def lines(rows: pd.DataFrame, unit: str, kind: str = "measured") -> list[Line]:
     ]
 
 
-def bootstrap(units: np.ndarray, one: np.ndarray, other: np.ndarray, of: Callable[[float, float], float]) -> Estimate:
+def bootstrap(units: np.ndarray, one: np.ndarray, other: np.ndarray, of: Of) -> Estimate:
     """`of` the means of two columns [N], and its 95% interval when units (int [N], from 0) are drawn again with all their rows."""
     count = int(units.max()) + 1
     sums = np.stack([np.bincount(units, column, count) for column in (one, other)], axis=1)
     rows = np.bincount(units, minlength=count)
     draws = np.random.default_rng(1).multinomial(count, np.full(count, 1 / count), DRAWS)
-    means = draws @ sums / (draws @ rows)[:, None]
-    spread = [of(*pair) for pair in means]
-    return of(*(sums.sum(axis=0) / len(units))), float(np.percentile(spread, 2.5)), float(np.percentile(spread, 97.5))
+    drawn = np.vstack([np.ones(count, np.int64), draws])  # the first is what was seen
+    seen, *spread = of(*(drawn @ sums / (drawn @ rows)[:, None]).T)
+    return float(seen), float(np.percentile(spread, 2.5)), float(np.percentile(spread, 97.5))
+
+
+def _gone(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return 1 - np.divide(one, other, out=np.ones_like(one), where=other != 0)
 
 
 def noise(positives: pd.Series) -> float:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -34,10 +33,11 @@ from etl.simulate import simulate
 from etl.splits import Night
 from etl.tables import create_tables
 from jobs import build_examples, ingest
-from jobs.backtest import REGIMES, backtest
+from jobs.backtest import REGIMES, backtest, write_frame
 from jobs.nightly import run_night
 from models.methods import NOISE, ORACLE, RAW
 from models.walk_summary import Cells, Estimate
+from tests.benchmarks.impressions_only import impressions_only
 from validation.backtest import ENOUGH, summary, told
 
 ROOT = Path(__file__).parents[2]
@@ -48,12 +48,9 @@ DAYS, FIRST_MEASURED, MEASURED, TRAIN_DAYS = 21, 7, 8, 5
 
 def settings(folder: Path, world: str, seed: int, impressions: int) -> Conf:
     """conf/demo.yaml in that world, without inventory. `seed`: place among its last eight."""
-    text = load(ROOT / "conf" / "demo.yaml").model_dump(mode="json")
     replicate = len(load_world(world).seeds) - 8 + seed
-    simulation = {"world": world, "replicate": replicate, "days": DAYS, "impressions_a_day": impressions, "inventory_days": []}
-    text["simulation"] |= simulation
-    text["sources"] = {name: block for name, block in text["sources"].items() if block["kind"] != "inventory"}
-    text["training"] |= {"backend": "single", "ranks": 1}
+    simulation = {"world": world, "replicate": replicate, "days": DAYS, "impressions_a_day": impressions}
+    text = impressions_only(ROOT / "conf" / "demo.yaml", **simulation)
     text["clock"] |= {"train_days": TRAIN_DAYS}
     text["calibration"] |= {"features": ["country", "device"]}
     return load_text("calibration", text | {"workdir": str(folder / f"{world}-{seed}"), "landing": ""})
@@ -93,9 +90,7 @@ def measure(folder: Path, worlds: Sequence[str], seeds: int, impressions: int, a
             rows = walked(spark, conf).assign(world=world, seed=seed)
             for logs in ("landing", "truth"):
                 shutil.rmtree(Path(conf.workdir) / logs, ignore_errors=True)
-            scratch = kept(folder, world, seed).with_suffix(".tmp")
-            rows.to_parquet(scratch)
-            os.replace(scratch, kept(folder, world, seed))
+            write_frame(kept(folder, world, seed), rows)
             print(f"calibration: {world} {seed + 1}/{seeds} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     finally:
         spark.stop()

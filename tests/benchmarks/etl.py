@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from conf.load import load, load_text
+from conf.load import load_text
 from conf.schema import Conf
 from etl import schemas
 from etl.session import start
@@ -27,22 +27,16 @@ from etl.simulate import simulate
 from etl.tables import conform_to, content_hashes, create_tables, read
 from jobs.nightly import ETL, run_night
 from tests.benchmarks.etl_peer import write_examples
+from tests.benchmarks.impressions_only import impressions_only
 
 ROOT = Path(__file__).parents[2]
 
 
 def sized(workdir: Path, landing: Path, impressions: int, days: int, history: bool = False, heavy_user: bool = False) -> Conf:
     """The demo's sources at another size, with its history features or without; a heavy user has 1% of all impressions."""
-    text = load(ROOT / "conf" / "demo.yaml").model_dump(mode="json")
-    text["simulation"] |= {
-        "impressions_a_day": impressions // days,
-        "days": days,
-        "inventory_days": [],
-        "users": 100_000,
-        "ads_alive": 10_000,
-    }
+    demo = ROOT / "conf" / "demo.yaml"
+    text = impressions_only(demo, impressions_a_day=impressions // days, days=days, users=100_000, ads_alive=10_000)
     text["template"]["features"] = [feature for feature in text["template"]["features"] if history or feature["family"] != "history"]
-    text["sources"] = {name: block for name, block in text["sources"].items() if block["kind"] != "inventory"}
     for columns in (block["columns"] for block in text["sources"].values() if block["kind"] == "impressions" and heavy_user):
         columns["user_id"] = f"if(pmod(xxhash64({columns['impression_id']}), 100) = 0, 'u000001', {columns['user_id']})"
     return load_text("benchmark", text | {"workdir": str(workdir), "landing": str(landing)})

@@ -44,6 +44,7 @@ from jobs.nightly import run_night
 from models.manifest import parents_of
 from models.predictor import Predictor
 from models.trainer import TrainRequest, TrainResult, train
+from tests.benchmarks.impressions_only import impressions_only
 
 ROOT = Path(__file__).parents[2]
 NEW_SOURCE, NEW_HEAD = "video", "share"
@@ -53,10 +54,8 @@ REPLICATES = 1000
 
 def platform(folder: Path, impressions: int, days: int) -> dict[str, Any]:
     """conf/demo.yaml as a mapping: no inventory, tablets apart, no head `save` yet."""
-    text = load(ROOT / "conf" / "demo.yaml").model_dump(mode="json")
-    text["simulation"] |= {"days": days, "impressions_a_day": impressions, "inventory_days": []}
-    text["training"] |= {"backend": "single", "ranks": 1}
-    sources = {name: block for name, block in text["sources"].items() if block["kind"] != "inventory"}
+    text = impressions_only(ROOT / "conf" / "demo.yaml", days=days, impressions_a_day=impressions)
+    sources = text["sources"]
     standard = sources["standard_impressions"]
     sources["tablet_impressions"] = standard | {"source": "tablet", "where": "device = 'tablet'"}
     sources["standard_impressions"] = standard | {"where": "coalesce(device, '') <> 'tablet'"}

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from conf.load import load, load_text
+from conf.load import load_text
 from conf.schema import Conf
 from etl import schemas
 from etl.encoding import encoded
@@ -42,6 +42,7 @@ from models.columns import Arrays, Columns
 from models.manifest import Manifest, read_manifest
 from models.predictor import Predictor
 from models.trainer import TrainRequest, train
+from tests.benchmarks.impressions_only import impressions_only
 from tests.benchmarks.world_peers import Fitted, Rows, boosted_trees, cross_entropy, logistic
 
 ROOT = Path(__file__).parents[2]
@@ -59,10 +60,7 @@ class Day:
 
 
 def replicate_of(conf_file: Path, folder: Path, replicate: int) -> Conf:
-    text = load(conf_file).model_dump(mode="json")
-    text["simulation"] |= {"replicate": replicate, "inventory_days": []}
-    text["sources"] = {name: block for name, block in text["sources"].items() if block["kind"] != "inventory"}
-    text["training"] |= {"backend": "single", "ranks": 1}
+    text = impressions_only(conf_file, replicate=replicate)
     return load_text("world", text | {"workdir": str(folder / str(replicate)), "landing": ""})
 
 
