@@ -66,6 +66,10 @@ class Cells:
         """Difference of means."""
         return self.estimate(column, method, against, lambda one, other: one - other)
 
+    def more_loss(self, method: str, against: str = RAW) -> Estimate:
+        """Log-loss over the other method's, minus 1, of all rows together."""
+        return self.estimate("loss", method, against, lambda one, other: one / other - 1)
+
     def estimate(self, column: str, method: str, against: str, of: Of) -> Estimate:
         values = self.values[column]
         return bootstrap(self.units, values[method].to_numpy(np.float64), values[against].to_numpy(np.float64), of)
@@ -82,7 +86,7 @@ def lines(rows: pd.DataFrame, unit: str, kind: str = "measured") -> list[Line]:
             cells.mean("error_observed", method),
             cells.removed("error_observed", method),
             cells.mean("segments_observed", method),
-            cells.estimate("loss", method, RAW, lambda one, raw: one / raw - 1) if cells.known("loss", method) else None,
+            cells.more_loss(method) if cells.known("loss", method) else None,
             cells.mean("error_true", method) if true else None,
             cells.more("error_true", method, ORACLE) if true else None,
             cells.removed("error_true", method) if true else None,

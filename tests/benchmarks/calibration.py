@@ -7,7 +7,7 @@ last fit day; a stale model is of days 1 to 5, a fresh one of five days as well.
 (calibration.ridge, 20) and the pooling (10) were set beforehand. Finished worlds are kept in the folder, so it goes on where it stopped; tables and
 counted traffic too, so that --again only lays methods side by side anew.
 
-Errors are against the true probabilities, of cells with 100 positives and more on the fit day, intervals by drawing seeds again. Printed a world and
+Errors are against the true probabilities, of cells with 100 positives and more on the fit day, intervals by drawing seeds again, of a single seed its days. Printed a world and
 regime: the claims of the README, and every method's figures.
 """
 
@@ -42,7 +42,7 @@ from validation.backtest import ENOUGH, summary, told
 
 ROOT = Path(__file__).parents[2]
 WORLDS = ("null", "walk", "trend", "step", "prod")
-SHOWN = ("platt", "pooled", "featured", "own ridge")
+SHOWN = ("platt", "platt of 7, half-life 2", "pooled", "pooled of 7", "isotonic", "featured", "own ridge")
 DAYS, FIRST_MEASURED, MEASURED, TRAIN_DAYS = 21, 7, 8, 5
 
 
@@ -96,28 +96,36 @@ def measure(folder: Path, worlds: Sequence[str], seeds: int, impressions: int, a
         spark.stop()
 
 
-def claims(rows: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """By world and regime. `rows`: with `seed`, what intervals draw again."""
+def claims(rows: pd.DataFrame, unit: str) -> Iterator[dict[str, object]]:
+    """By world and regime, against the truth where nothing else is said. `unit`: what intervals draw again."""
     for (world, regime), part in rows.groupby(["world", "regime"], sort=False):
-        large, small = (Cells(part[of], "seed") for of in (part["fit_positives"] >= ENOUGH, part["fit_positives"] < ENOUGH))
-        pooled = [method for method in ("pooled", "pooled of 3", "pooled of 7") if method in small.methods]
-        yield {
+        large, small = (part[of] for of in (part["fit_positives"] >= ENOUGH, part["fit_positives"] < ENOUGH))
+        cells, few, scored = Cells(large, unit), Cells(small, unit), Cells(large, unit, "scored")
+        line: dict[str, object] = {
             "benchmark": "calibration",
             "simulated": True,
             "world": world,
             "regime": regime,
             "seeds": int(part["seed"].nunique()),
-            "cells": len(large.units),
-            "raw": rounded(large.mean("error_true", RAW)),
-            "oracle": rounded(large.mean("error_true", ORACLE)),
-            "noise_of_labels": rounded(large.mean("error_observed", NOISE)),
-            **{f"{method}_beyond_oracle": rounded(large.more("error_true", method, ORACLE)) for method in SHOWN},
-            **{f"{method}_removed": rounded(large.removed("error_true", method)) for method in SHOWN},
-            "platt_removed_against_labels": rounded(large.removed("error_observed", "platt")),
-            **{f"{method}_segments_below_platt": rounded(large.removed("segments_true", method, "platt")) for method in SHOWN[2:]},
-            **{f"small_{method}_minus_raw": rounded(small.more("error_true", method, RAW)) for method in pooled},
-            "scored_platt_removed": rounded(Cells(part[part["fit_positives"] >= ENOUGH], "seed", "scored").removed("error_true", "platt")),
         }
+        line |= {"interval_over": unit, "cells": len(cells.units), "oracle": rounded(cells.mean("error_true", ORACLE))}
+        line |= {"noise_of_labels": rounded(cells.mean("error_observed", NOISE))}
+        for method in (RAW, *SHOWN):
+            if method not in cells.methods:  # of a look-back that a fresh model does not have
+                continue
+            line[method] = {
+                "error": rounded(cells.mean("error_true", method)),
+                "beyond_oracle": rounded(cells.more("error_true", method, ORACLE)),
+                "removed": rounded(cells.removed("error_true", method)),
+                "removed_against_labels": rounded(cells.removed("error_observed", method)),
+                "removed_on_scored_days": rounded(scored.removed("error_true", method)),
+                "log_loss_over_platt": rounded(cells.more_loss(method, "platt")),
+                "segments": rounded(cells.mean("segments_true", method)),
+                "segments_below_platt": rounded(cells.removed("segments_true", method, "platt")),
+                "small_cells": rounded(few.mean("error_true", method)),
+                "small_cells_minus_raw": rounded(few.more("error_true", method, RAW)),
+            }
+        yield line
 
 
 def rounded(estimate: Estimate) -> list[float]:
@@ -137,7 +145,8 @@ if __name__ == "__main__":
     found = pd.concat(
         [pd.read_parquet(kept(given.folder, world, seed)) for world in chosen for seed in range(given.replicates)], ignore_index=True
     )
+    unit = "seed" if given.replicates > 1 else "day"
     for world in chosen:
-        print(world, *told(summary(found[found["world"] == world], "seed")), sep="\n", file=sys.stderr)
-    for line in claims(found):
+        print(world, *told(summary(found[found["world"] == world], unit)), sep="\n", file=sys.stderr)
+    for line in claims(found, unit):
         print(json.dumps(line), flush=True)
