@@ -7,8 +7,8 @@ last fit day; a stale model is of days 1 to 5, a fresh one of five days as well.
 (calibration.ridge, 20) and the pooling (10) were set beforehand. Finished worlds are kept in the folder, so it goes on where it stopped; tables and
 counted traffic too, so that --again only lays methods side by side anew.
 
-Errors are against the true probabilities, of cells with 100 positives and more on the fit day, intervals by drawing seeds again, of a single seed its days. Printed a world and
-regime: the claims of the README, and every method's figures.
+Errors are against the true probabilities, of cells with 100 positives and more on the fit day, intervals by drawing seeds again, of a single seed its
+days. Printed a world and regime: the claims of the README, and every method's figures.
 """
 
 from __future__ import annotations
