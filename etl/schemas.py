@@ -360,7 +360,12 @@ def served(conf: Conf) -> Table:
     )
 
 
+#: Columns of `scores` that are alike in all rows of a day and model.
+MADE_FROM = ("model", "calibrator", "inventory_version", "run_id", "scored_at")
+
+
 def scores(conf: Conf) -> Table:
+    """One row an inventory row. Checked by Delta at each write: probabilities inside (0, 1), a child's at most its parent's."""
     heads = conf.heads
     return Table(
         "scores",
@@ -378,7 +383,13 @@ def scores(conf: Conf) -> Table:
             column("rank", LONG, "1 is the highest utility of the day; ties by inventory_id"),
             column("percentile", DOUBLE, "share of the day's other rows ranked below, in [0, 1]"),
             *(column(f"expected_{head}", DOUBLE, "p x expected_impressions") for head in heads),
-            column("flags", ArrayType(STRING, False), "what to know about this row: unknown_user, ..."),
+            column("unseen_share", DOUBLE, "of the row's ids (user, ad, campaign, ...), the share that the model never met in training"),
+            column(
+                "flags",
+                ArrayType(STRING, False),
+                "unknown_user; unknown_tower: scored by the shared tower; imputed: a number was missing, and its mean stands in; "
+                "out_of_range: a number beyond what training clipped at",
+            ),
             column("calibrator", STRING, "hash of the calibrator"),
             column("inventory_version", LONG, "Delta version of inventory it was made from"),
             RUN,

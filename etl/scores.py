@@ -7,7 +7,6 @@ handed in as a picklable callable of numpy arrays, so this package needs no torc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import partial, reduce
 from operator import add
 
@@ -22,16 +21,20 @@ from conf.segments import code_column
 from conf.template import Template
 from etl.encoding import encoded, encoded_columns, with_codes
 from etl.ordering import with_global_index
-from etl.schemas import scores, segment_columns, served
+from etl.schemas import MADE_FROM, scores, segment_columns, served
 
 #: Encoded columns, each [N] -> numbers [N, columns].
 Numbers = Callable[[Mapping[str, np.ndarray]], np.ndarray]
-#: Encoded columns and codes, each [N] -> probabilities before and after calibration, each [N, H], products with the parent's formed.
-Probabilities = Callable[[Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]
+#: Encoded columns and codes, each [N] -> probabilities before and after calibration, each [N, H], products with the parent's formed, and FACTS [N, 3].
+Probabilities = Callable[[Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray, np.ndarray]]
 #: Feature -> the values that codes count.
 Values = Mapping[str, Sequence[str]]
 
+#: What a model says of a row beside its probabilities: the share of its ids that training never met, how many of its numbers are missing, and
+#: how many lie beyond what training clipped at.
+FACTS = ("unseen_share", "imputed", "out_of_range")
 KEPT = "__kept_"  # a kept column may share its name with an encoded one (source, tower)
+ABOUT = ("inventory_id", "source", "tower", "campaign_id", "advertiser_id", "expected_impressions", "day", "__unknown_user")
 
 
 class ScoringError(RuntimeError):
@@ -45,7 +48,21 @@ def with_log_odds(
 
     `predict` gives [N, H] in the order of `heads`. Each use of the result runs it again: checkpoint, persist or write it once.
     """
-    return _mapped(frame, template, towers, keep, [f"logit_{head}" for head in heads], partial(_finite, predict), segments={})
+    return mapped_numbers(frame, template, towers, keep, [f"logit_{head}" for head in heads], partial(_finite, predict))
+
+
+def mapped_numbers(
+    frame: DataFrame,
+    template: Template,
+    towers: Sequence[str],
+    keep: Sequence[str],
+    outputs: Sequence[str],
+    numbers: Numbers,
+    segments: Values | None = None,
+) -> DataFrame:
+    """The columns `keep`, then the columns `outputs` (double), which `numbers` [N, outputs] makes of the encoded columns and the codes of `segments`."""
+    rows = _encoded_beside(frame, template, towers, keep, segments or {})
+    return _mapped(rows, _inputs(template, segments or {}), keep, outputs, numbers)
 
 
 def served_rows(
@@ -68,69 +85,84 @@ def score_inventory(
     towers: Sequence[str],
     predict: Probabilities,
     *,
-    model_id: str,
-    calibrator_id: str,
-    inventory_version: int,
-    run_id: str,
-    scored_at: datetime,
+    made_from: Mapping[str, object],
     segments: Values | None = None,
 ) -> DataFrame:
-    """Rows of the `scores` table for one day's inventory. Grain: inventory_id. `scored_at` carries its offset (UTC).
+    """Rows of the `scores` table for one day's inventory. Grain: inventory_id.
 
     `inventory` holds rows of `inventory` with the users' and ads' features joined on; `template`, `towers` are the model's own. `segments`:
-    feature -> the values that its calibrator has weights for; `predict` gets each row's as a code beside the encoded columns. Each row is
-    scored once, in this call: the result is checkpointed before rows are ranked, for as long as the frame is held, so a rank belongs to the
-    very probabilities beside it.
+    feature -> the values that its calibrator has weights for; `predict` gets each row's as a code beside the encoded columns. `made_from`: the
+    columns MADE_FROM, alike in all rows.
     """
-    scored = _scored(inventory, conf, template, towers, predict, segments or {}).localCheckpoint()
-    ranked, rows = with_global_index(scored, "utility", "inventory_id", descending=True)
-    # Share of the day's other rows ranked below: 1 for the best, 0 for the last; a row without others is the best.
-    percentile = (F.lit(rows - 1) - F.col("index")) / F.lit(rows - 1) if rows > 1 else F.lit(1.0)
-    literals = {
-        "model": F.lit(model_id),
-        "calibrator": F.lit(calibrator_id),
-        "inventory_version": F.lit(inventory_version).cast("bigint"),
-        "run_id": F.lit(run_id),
-        "scored_at": F.lit(scored_at),
-        "rank": F.col("index") + 1,
-        "percentile": percentile,
-    }
-    return ranked.withColumns(literals).select(*(field.name for field in scores(conf).columns))
+    rows = encoded_inventory(inventory, template, towers, segments or {})
+    return score_encoded(rows, conf, template, towers, predict, made_from=made_from, segments=segments)
 
 
-def _scored(
-    inventory: DataFrame, conf: Conf, template: Template, towers: Sequence[str], predict: Probabilities, segments: Values
-) -> DataFrame:
-    """Probabilities and what follows from them row by row: utility, expected engagements, flags."""
-    heads = list(conf.heads)
-    keep = ("inventory_id", "source", "tower", "campaign_id", "advertiser_id", "expected_impressions", "day", "__unknown_user")
-    outputs = [*(f"p_{head}_raw" for head in heads), *(f"p_{head}" for head in heads)]
-    rows = inventory.withColumn("__unknown_user", F.col("user_id").isNull())
-    scored = _mapped(rows, template, towers, keep, outputs, partial(_raw_and_calibrated, predict), segments)
-    utility = reduce(add, (F.col(f"p_{name}") * head.utility_weight for name, head in conf.heads.items()))
-    expected = {f"expected_{head}": F.col(f"p_{head}") * F.col("expected_impressions") for head in heads}
-    known_tower = F.col("tower").isin(list(towers))
-    told = F.when(F.col("__unknown_user"), "unknown_user").otherwise(""), F.when(known_tower, "").otherwise("unknown_tower")
-    flags = F.array_remove(F.array(*told), "")
-    return scored.withColumns({"utility": utility, **expected, "flags": flags}).drop("__unknown_user")
+def encoded_inventory(inventory: DataFrame, template: Template, towers: Sequence[str], segments: Values) -> DataFrame:
+    """What `score_encoded` reads: numbers for the model, codes for its calibrator, and what the result keeps of a row. One row in, one out."""
+    return _encoded_beside(inventory.withColumn("__unknown_user", F.col("user_id").isNull()), template, towers, ABOUT, segments)
 
 
-def _mapped(
-    frame: DataFrame,
+def score_encoded(
+    rows: DataFrame,
+    conf: Conf,
     template: Template,
     towers: Sequence[str],
-    keep: Sequence[str],
-    outputs: Sequence[str],
-    numbers: Numbers,
-    segments: Values,
+    predict: Probabilities,
+    *,
+    made_from: Mapping[str, object],
+    segments: Values | None = None,
 ) -> DataFrame:
-    aside, codes = {name: f"{KEPT}{name}" for name in keep}, [code_column(feature) for feature in segments]
-    rows = with_codes(frame.withColumns({alias: F.col(name) for name, alias in aside.items()}), segments)
-    needed = encoded(rows, template, towers, keep=[*aside.values(), *codes])
-    schema = StructType([*(frame.schema[name] for name in keep), *(StructField(name, DoubleType(), False) for name in outputs)])
-    inputs = [*encoded_columns(template), *codes]
-    work = partial(_with_numbers, inputs=inputs, aside=list(aside.values()), names=schema.names, width=len(outputs), numbers=numbers)
-    return needed.mapInArrow(work, schema)
+    """Rows of the `scores` table from those of `encoded_inventory`.
+
+    Each row is scored once, in this call: the result is checkpointed before rows are ranked, for as long as the frame is held, so a rank
+    belongs to the very probabilities beside it.
+    """
+    table = scores(conf)
+    scored = _scored(rows, conf, template, towers, predict, segments or {}).localCheckpoint()
+    ranked, count = with_global_index(scored, "utility", "inventory_id", descending=True)
+    # Share of the day's other rows ranked below: 1 for the best, 0 for the last; a row without others is the best.
+    percentile = (F.lit(count - 1) - F.col("index")) / F.lit(count - 1) if count > 1 else F.lit(1.0)
+    alike = {name: F.lit(made_from[name]).cast(table.schema[name].dataType) for name in MADE_FROM}
+    placed = ranked.withColumns({**alike, "rank": F.col("index") + 1, "percentile": percentile})
+    return placed.select(*(field.name for field in table.columns))
+
+
+def _scored(rows: DataFrame, conf: Conf, template: Template, towers: Sequence[str], predict: Probabilities, segments: Values) -> DataFrame:
+    """Probabilities and what follows from them row by row: utility, expected engagements, flags."""
+    heads = list(conf.heads)
+    outputs = [*(f"p_{head}_raw" for head in heads), *(f"p_{head}" for head in heads), *FACTS]
+    scored = _mapped(rows, _inputs(template, segments), ABOUT, outputs, partial(_raw_and_calibrated, predict))
+    utility = reduce(add, (F.col(f"p_{name}") * head.utility_weight for name, head in conf.heads.items()))
+    expected = {f"expected_{head}": F.col(f"p_{head}") * F.col("expected_impressions") for head in heads}
+    true_of = {
+        "unknown_user": F.col("__unknown_user"),
+        "unknown_tower": ~F.col("tower").isin(list(towers)),
+        "imputed": F.col("imputed") > 0,
+        "out_of_range": F.col("out_of_range") > 0,
+    }
+    flags = F.array_compact(F.array(*(F.when(holds, F.lit(flag)) for flag, holds in true_of.items())))
+    return scored.withColumns({"utility": utility, **expected, "flags": flags}).drop("__unknown_user", "imputed", "out_of_range")
+
+
+def _encoded_beside(frame: DataFrame, template: Template, towers: Sequence[str], keep: Sequence[str], segments: Values) -> DataFrame:
+    """The encoded columns and codes, and under other names the columns `keep` as they are."""
+    aside = {f"{KEPT}{name}": F.col(name) for name in keep}
+    rows = with_codes(frame.withColumns(aside), segments)
+    return encoded(rows, template, towers, keep=[*aside, *(code_column(feature) for feature in segments)])
+
+
+def _inputs(template: Template, segments: Values) -> list[str]:
+    return [*encoded_columns(template), *(code_column(feature) for feature in segments)]
+
+
+def _mapped(rows: DataFrame, inputs: Sequence[str], keep: Sequence[str], outputs: Sequence[str], numbers: Numbers) -> DataFrame:
+    """The kept columns under their own names, then the columns `outputs` (double) that `numbers` makes of the columns `inputs`."""
+    aside = [f"{KEPT}{name}" for name in keep]
+    kept = [StructField(name, rows.schema[alias].dataType, rows.schema[alias].nullable) for name, alias in zip(keep, aside, strict=True)]
+    schema = StructType([*kept, *(StructField(name, DoubleType(), False) for name in outputs)])
+    work = partial(_with_numbers, inputs=list(inputs), aside=aside, names=schema.names, width=len(outputs), numbers=numbers)
+    return rows.select(*aside, *inputs).mapInArrow(work, schema)
 
 
 def _with_numbers(
@@ -156,10 +188,11 @@ def _finite(predict: Numbers, columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _raw_and_calibrated(predict: Probabilities, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    found = np.hstack(predict(columns))
+    raw, calibrated, facts = predict(columns)
+    found = np.hstack([raw, calibrated])
     bad = int((~((found > 0) & (found < 1))).any(axis=1).sum())  # NaN is neither
     if bad:
         raise ScoringError(
             f"probabilities of {bad} of {len(found)} rows are not inside (0, 1); the model or its calibrator is broken: train it again"
         )
-    return found
+    return np.hstack([found, facts])

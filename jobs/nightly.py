@@ -22,6 +22,7 @@ from etl.lock import night_lock
 from etl.session import start
 from etl.splits import ONE_DAY, Night, days_between
 from etl.tables import create_tables, table_path
+from etl.views import write_views
 from jobs import build_examples, calibrate, evaluate, gate, ingest, publish_model, report, score, train
 from jobs.common import DONE, REFUSED, Run, Stage, code_of, conf_of, day_option, main, open_run, parser, run_stage, write_summary
 from jobs.progress import Progress
@@ -95,6 +96,8 @@ def run_night(spark: SparkSession, conf: Conf, asked: date, day: date, stages: S
             for stage in stages:
                 run_stage(run, stage, progress)
             code, reason = ending(run, stages)
+            if score.STAGE in stages:
+                write_views(spark, conf)
             return finish(run, code, reason, begun, progress)
         except Exception as error:
             finish(run, code_of(error), f"{type(error).__name__}: {error}", begun, progress)

@@ -11,14 +11,14 @@ from pyspark.sql import functions as F
 
 from conf.template import Template
 from etl import schemas
-from etl.entities import first_state_day, with_entity
-from etl.history import first_history_day, wanted, with_history
+from etl.candidates import with_features
+from etl.entities import first_state_day
+from etl.history import first_history_day, wanted
 from etl.landing import InputMissing, pattern
 from etl.order_change import order_change
 from etl.registry import calibrator_file, publish
 from etl.runs import fingerprint
 from etl.scores import ScoringError, score_inventory
-from etl.splits import start_of
 from etl.tables import overwrite_days, pin, read_days
 from jobs.common import SCORING, Outcome, Run, Stage, StageFailed
 from jobs.contenders import Contender, candidate, serving
@@ -76,11 +76,7 @@ def inventory_rows(run: Run) -> tuple[DataFrame, int]:
     if rows.isEmpty():
         wanted = [pattern(conf, block, scored) for block in conf.sources.values() if block.kind == "inventory"]
         raise InputMissing(f"no inventory for {scored}; deliver {' or '.join(wanted) or 'one: no block of kind inventory is configured'}")
-    for family in ("user", "ad"):
-        states = read_days(spark, conf.workdir, schemas.entity(conf, family), first_state_day(scored, conf), run.night.day)
-        rows = with_entity(rows, states, conf, family, scored, scored, F.lit(start_of(scored)))
-    history = read_days(spark, conf.workdir, schemas.history(conf), first_history_day(scored, conf), run.night.day)
-    return with_history(rows, history, conf, scored, scored), source.version
+    return with_features(rows, spark, conf, scored, scored), source.version
 
 
 def sampled(rows: DataFrame, count: int, wanted: int) -> DataFrame:
@@ -100,11 +96,13 @@ def score_with(run: Run, one: Contender, rows: DataFrame, version: int, table: s
             Template.model_validate(meta["template"]),
             meta["towers"],
             partial(predict_probabilities, str(bundle), calibrator),
-            model_id=one.model,
-            calibrator_id=fingerprint(calibrator),
-            inventory_version=version,
-            run_id=run.run_id,
-            scored_at=datetime.now(UTC),
+            made_from={
+                "model": one.model,
+                "calibrator": fingerprint(calibrator),
+                "inventory_version": version,
+                "run_id": run.run_id,
+                "scored_at": datetime.now(UTC),
+            },
             segments=Calibrator.from_json(calibrator).values,
         )
         overwrite_days(scores, conf.workdir, table, run.night.scored, run.night.scored)

@@ -60,13 +60,19 @@ def write_folder(target: Path, weights: str, tensors: Mapping[str, Tensor], meta
 def load(directory: str | Path) -> tuple[EngagementModel, dict[str, Any]]:
     """The model, in eval mode on the CPU, and its bundle.json."""
     meta = read_meta(directory)
-    tensors = {name: tensor for name, tensor in read_tensors(directory, meta).items() if not name.startswith(SQUARES)}
+    return model_of(directory, meta, read_tensors(directory, meta)), meta
+
+
+def model_of(directory: str | Path, meta: Mapping[str, Any], tensors: Mapping[str, Tensor], mapped: bool = False) -> EngagementModel:
+    """The model of a bundle's parts, in eval mode. `mapped`: on the tensors as they were read, which processes of one machine then share in
+    memory, and which are not to be trained."""
+    learned = {name: tensor for name, tensor in tensors.items() if not name.startswith(SQUARES)}
     try:
         model = build(meta)
-        model.load_state_dict(tensors)
+        model.load_state_dict(learned, assign=mapped)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise BundleDamaged(f"{directory}: {META} and {WEIGHTS} do not belong together ({error}); train the model again") from error
-    return model.eval(), meta
+    return model.eval()
 
 
 def read_meta(directory: str | Path) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Check:
         wrong = self.wrong
         counted, unit = (int(sum(wrong.values())), "rows") if self.broken else (len(wrong), "days")
         observed = self._observed(self.numbers if success else wrong)
+        single = next(iter(self.numbers.values())) if len(self.numbers) == 1 else None
         return Finding(
             self.name,
             self.column,
@@ -71,6 +72,8 @@ class Check:
             knob=self.knob,
             why=why or self.why,
             table=table,
+            number=single,
+            limit=self.high,
         )
 
     def _observed(self, numbers: Mapping[str, float]) -> str:

@@ -11,7 +11,10 @@ Severity = Literal["critical", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One expectation and what it met. `unexpected` counts `unit` (rows, days, columns, ...); None where nothing is counted."""
+    """One expectation and what it met. `unexpected` counts `unit` (rows, days, columns, ...); None where nothing is counted.
+
+    `number`: what was found, where it is a single one, and `limit` the most it may be: for tables of it over many nights.
+    """
 
     expectation: str
     column: str
@@ -25,6 +28,8 @@ class Finding:
     knob: str = ""
     why: str = ""
     table: str = ""
+    number: float | None = None
+    limit: float | None = None
 
     def lines(self) -> list[str]:
         """The finding as an operator reads it: what was found, what is needed, which rows, which knob to turn."""

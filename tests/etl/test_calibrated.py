@@ -36,10 +36,11 @@ def log_odds(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.stack([columns["ad_age_days"] * factor for factor in (0.01, 0.02, -0.03)], axis=1).astype(np.float64)
 
 
-def scored(calibrator: str, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def scored(calibrator: str, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     fitted, z = Calibrator.from_json(calibrator), log_odds(columns)
     codes = {feature: columns[code_column(feature)] for feature in fitted.values}
-    return probabilities(z, PARENTS), probabilities(fitted.calibrated_log_odds(z, columns["tower"], TOWERS, codes), PARENTS)
+    calibrated_z = fitted.calibrated_log_odds(z, columns["tower"], TOWERS, codes)
+    return probabilities(z, PARENTS), probabilities(calibrated_z, PARENTS), np.zeros((len(z), 3))
 
 
 def shown() -> list[dict[str, Any]]:
@@ -68,11 +69,7 @@ def test_a_calibrator_gives_served_rows_the_log_odds_that_it_gives_scored_ones(s
         CONF.template,
         TOWERS,
         partial(scored, CALIBRATOR.to_json()),
-        model_id="m1",
-        calibrator_id="k1",
-        inventory_version=1,
-        run_id="r1",
-        scored_at=at("23:00"),
+        made_from={"model": "m1", "calibrator": "k1", "inventory_version": 1, "run_id": "r1", "scored_at": at("23:00")},
         segments=CALIBRATOR.values,
     )
     p = np.array([row[1:] for row in sorted(scores.select("inventory_id", *(f"p_{head}" for head in HEADS)).collect())])

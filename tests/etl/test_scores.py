@@ -37,11 +37,15 @@ def age_tower_missing(columns: Columns) -> np.ndarray:
     return np.stack([columns["ad_age_days"], columns["tower"], columns["ad_age_days__missing"]], axis=1)
 
 
-def probabilities(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Raw: p_click = age / 100, the others half and a quarter of it. Calibrated: each times 0.8."""
+MADE_FROM = {"model": "m1", "calibrator": "k1", "inventory_version": 4, "run_id": "r1", "scored_at": at("23:00")}
+
+
+def probabilities(columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Raw: p_click = age / 100, the others half and a quarter of it. Calibrated: each times 0.8. Facts: an age of 30 is out of range."""
     click = columns["ad_age_days"].astype(np.float64) / 100
     raw = np.stack([click, click / 2, click / 4], axis=1)
-    return raw, raw * 0.8
+    facts = np.stack([click / 2, columns["ad_age_days__missing"], click == 0.3], axis=1)
+    return raw, raw * 0.8, facts
 
 
 def inventory(spark: SparkSession, *given: dict[str, Any]) -> DataFrame:
@@ -66,11 +70,7 @@ def scored(frame: DataFrame, probability: Callable = probabilities, segments: Ma
         CONF.template,
         TOWERS,
         probability,
-        model_id="m1",
-        calibrator_id="k1",
-        inventory_version=4,
-        run_id="r1",
-        scored_at=at("23:00"),
+        made_from=MADE_FROM,
         segments=segments,
     )
 
@@ -154,14 +154,15 @@ def test_rows_are_ranked_by_utility_then_id_and_a_percentile_is_the_share_of_oth
     }
 
 
-def test_flags_name_an_unknown_user_and_a_tower_that_the_model_has_not_seen(scores: dict[str, Row]) -> None:
+def test_flags_name_what_a_score_rests_on_less_than_others(scores: dict[str, Row]) -> None:
     assert {name: row["flags"] for name, row in scores.items()} == {
         "a": [],
-        "b": ["unknown_tower"],
-        "c": ["unknown_user"],
+        "b": ["unknown_tower", "out_of_range"],
+        "c": ["unknown_user", "out_of_range"],
         "d": ["unknown_user", "unknown_tower"],
         "e": [],
     }
+    assert {name: row["unseen_share"] for name, row in scores.items()} == {"a": 0.25, "b": 0.15, "c": 0.15, "d": 0.45, "e": 0.1}
 
 
 def test_a_row_alone_is_the_best_and_no_rows_are_no_scores(spark: SparkSession) -> None:
@@ -174,7 +175,7 @@ def test_a_row_alone_is_the_best_and_no_rows_are_no_scores(spark: SparkSession) 
 
 
 def test_each_row_is_scored_once(spark: SparkSession, tmp_path: Path) -> None:
-    def counting(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    def counting(columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with (tmp_path / "seen").open("a") as file:
             file.write(f"{len(columns['tower'])}\n")
         return probabilities(columns)
@@ -234,6 +235,7 @@ def test_a_trained_model_scores_in_spark_as_it_does_on_the_snapshot_it_learned_f
         {"inventory_id": "i1", "tower": "feed", "country": "US"},
         {"inventory_id": "i2", "tower": "video"},
         {"inventory_id": "i3", "tower": "video", "country": "US"},
+        {"inventory_id": "i4", "tower": "radio", "user_id": None, "ad_age_days": None},
     )
     calibrated = by_id(scored(candidates, partial(predict_probabilities, bundle, shifted.to_json()), shifted.values))
     feed, video, american = calibrated["i1"], calibrated["i2"], calibrated["i3"]
@@ -242,3 +244,6 @@ def test_a_trained_model_scores_in_spark_as_it_does_on_the_snapshot_it_learned_f
         odds = [p / (1 - p) for p in (row["p_click_raw"], row["p_click"])]
         assert odds[1] / odds[0] == pytest.approx(math.exp(moved))
         assert row["p_good_click"] <= row["p_click"]
+    assert calibrated["i4"]["flags"] == ["unknown_user", "unknown_tower", "imputed"] and calibrated["i4"]["unseen_share"] == 0.0
+    # Users were trained on, countries were not.
+    assert {name: row["unseen_share"] for name, row in calibrated.items()} == {"i1": 0.5, "i2": 0.0, "i3": 0.5, "i4": 0.0}

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from etl import schemas
 from etl.tables import TableError, content_hashes, create_tables, read, read_days
 from jobs.common import DONE, REFUSED, day_option
+from jobs.explain import answer, options, side_of
 from jobs.nightly import STAGES, run_night
 from jobs.rollback import night_and_model, stages
 from tests.jobs.nights import Place, copied, day
@@ -86,6 +87,15 @@ def test_rollback_brings_the_scores_of_production_back_bit_for_bit_and_survives_
     night, model = night_and_model(spark, published.conf, candidate)
     assert run_night(spark, published.conf, night, night, stages(model)) == DONE
     assert serving(spark, published) == candidate and scores_of(spark, published) == newest
+
+    asked = options().parse_args(
+        ["--conf-file", str(published.conf_file), "--day", day(9), "--by", "campaign_id", "--of", "expected_click"]
+    )
+    sides = side_of(spark, published.conf, day_option(day(8))), side_of(spark, published.conf, day_option(day(9)))
+    explained = answer(spark, published.conf, sides, asked)
+    assert explained["models"] == [production, candidate] and max(explained["differs_from_published"]) < 1e-6
+    assert all(sum(one["parts"].values()) == pytest.approx(one["after"] - one["before"]) for one in explained["segments"])
+    assert any(one["parts"][factor] for one in explained["segments"] for factor in ("features", "inventory"))
 
 
 def test_a_rollback_without_a_model_to_go_back_to_says_so(spark: SparkSession, clean: Place) -> None:

@@ -15,7 +15,7 @@ from models.calibration import Calibrator, Cell
 from models.columns import Columns
 from models.errors import ColumnsWrong
 from models.metrics import sigmoid
-from models.predictor import Predictor, load_predictor, predict, predict_probabilities
+from models.predictor import Predictor, RowFacts, load_predictor, predict, predict_probabilities
 from models.representation import Features
 from tests.models.small_model import small_model
 from tests.models.snapshots import TEMPLATE, example_columns
@@ -72,11 +72,39 @@ def test_probabilities_come_before_and_after_calibration_with_products_formed(bu
     z = Predictor(bundle_dir).log_odds(columns)
     identity = {"shopping": Cell("identity")}
     cells = {"click": {"shopping": Cell("platt", 1.0, 0.5)}, "good_click": identity, "save": identity}
-    raw, calibrated = predict_probabilities(bundle_dir, Calibrator(("click", "good_click", "save"), cells).to_json(), columns)
+    raw, calibrated, _ = predict_probabilities(bundle_dir, Calibrator(("click", "good_click", "save"), cells).to_json(), columns)
     assert np.allclose(raw, np.stack([sigmoid(z[:, 0]), sigmoid(z[:, 0]) * sigmoid(z[:, 1]), sigmoid(z[:, 2])], axis=1))
     assert np.allclose(calibrated[::2, 0], sigmoid(1.5 * z[::2, 0] + 1))
     assert np.allclose(calibrated[::2, 1], sigmoid(1.5 * z[::2, 0] + 1) * sigmoid(z[::2, 1]))
     assert np.allclose(calibrated[1::2], raw[1::2])  # an unknown tower is left alone
+
+
+def test_a_row_says_what_its_score_rests_on_less_than_others():
+    model = small_model()
+    squares = torch.zeros(len(model.tables["embedding"]), 1)
+    squares[[first + id for first, id in zip(model.columns.offsets, (7, 2, 3), strict=False)]] = 0.5  # met: ad 7, phones, row 3
+    columns = example_columns(4) | {
+        "ad_id": np.array([7, 8, 0, 7], np.int32),
+        "device": np.array([2, 2, 2, 3], np.int32),
+        "row": np.array([3, 3, 3, 4], np.int32),
+        "age": np.array([0, 2.5, 0, 2], np.float32),  # clipped to -2 and 2
+        "age__missing": np.array([0, 0, 1, 0], np.int8),
+        "spend": np.array([1, 21, -1e9, 19], np.float32),  # to where its log1p is 0 and 3: 0 and 19.1
+        "visual__missing": np.array([0, 0, 1, 0], np.int8),
+    }
+    assert RowFacts(model, squares)(model.columns.arrays(columns)).tolist() == [
+        [0, 0, 0],
+        [1 / 3, 0, 2],
+        [0, 2, 1],  # a missing ad is none that training never met
+        [pytest.approx(2 / 3), 0, 0],
+    ]
+
+
+def test_processes_of_one_machine_share_the_weights_that_they_map(bundle_dir: str):
+    table = Predictor(bundle_dir).model.representation.embedding.table
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(bundle.WEIGHTS)]
+    spans = [tuple(int(end, 16) for end in fields[0].split("-")) for fields in maps]
+    assert any(first <= table.data_ptr() < last for first, last in spans)
 
 
 def test_a_prediction_needs_no_gradient_and_leaves_none(bundle_dir: str):

@@ -1,0 +1,146 @@
+"""Why did scores change between two days? Sums of probabilities of segments under every mixture of the two days.
+
+A score is made from four things: the model, its calibrator, the features known of users and ads, and the inventory itself (which candidates
+there are, of which context). Each can be taken from either day, which makes sixteen scores of a segment, two of which were published.
+models/shapley.py parts the change among the four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf.schema import Conf
+from conf.template import Template
+from etl import schemas
+from etl.candidates import with_features, with_features_of_either
+from etl.scores import Numbers, mapped_numbers
+from etl.tables import read_days
+
+FACTORS = ("model", "calibrator", "features", "inventory")
+SEGMENT, ALL_ROWS = "segment", "(all)"
+SAMPLED = 20_000  # rows that are scored once a feature
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two days. `under`: calibrators (JSON texts) and values of their segments -> the model's numbers [N, K * H] under each."""
+
+    scored: date
+    model: str
+    template: Template
+    towers: Sequence[str]
+    calibrator: str
+    under: Callable[[Sequence[str], Mapping[str, Sequence[str]]], Numbers]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of each segment and mixture. `rows`, [2, S]: of the inventory's day; the others [2, 2, 2, 2, S, H]: FACTORS, before and after."""
+
+    segments: list[str]
+    heads: list[str]
+    rows: np.ndarray
+    probability: np.ndarray  # sum of p
+    expected: np.ndarray  # sum of p x expected_impressions
+
+    def of(self, quantity: str, weights: Mapping[str, float]) -> np.ndarray:
+        """[2, 2, 2, 2, S]: `expected_<head>` is a sum over rows, `p_<head>` and `utility` are means; NaN of no rows."""
+        if quantity.startswith("expected_"):
+            return self.expected[..., self.heads.index(quantity.removeprefix("expected_"))]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = self.probability / self.rows[None, None, None, :, :, None]
+        if quantity == "utility":
+            return mean @ np.array([weights[head] for head in self.heads])
+        return mean[..., self.heads.index(quantity.removeprefix("p_"))]
+
+
+def inventory_of(spark: SparkSession, conf: Conf, scored: date, by: str | None, value: str | None) -> DataFrame:
+    """Rows of `inventory` with `segment`: their value of the column `by`, or one for all; where `value` is given, those that have it."""
+    rows = read_days(spark, conf.workdir, schemas.inventory(conf), scored, scored)
+    segment = F.lit(ALL_ROWS) if by is None else F.coalesce(F.col(by), F.lit("(missing)"))
+    rows = rows.withColumn(SEGMENT, segment)
+    return rows if value is None else rows.where(F.col(SEGMENT) == F.lit(value))
+
+
+def sums_of(
+    spark: SparkSession, conf: Conf, sides: tuple[Side, Side], values: Mapping[str, Sequence[str]], by: str | None, value: str | None
+) -> Sums:
+    """Every mixture of the two days, of each value of the column `by`. `values`: as `Side.under` takes them."""
+    heads, one_model = list(conf.heads), sides[0].model == sides[1].model
+    days = sides[0].scored, sides[1].scored
+    rows = reduce(DataFrame.unionByName, (inventory_of(spark, conf, day, by, value) for day in days))
+    known = with_features_of_either(rows, spark, conf, days)
+    known = known.withColumn("inventory", (F.col("day") == F.lit(days[1])).cast("int"))
+    calibrators = [side.calibrator for side in sides]
+    found = [_summed(known, side, heads, calibrators, values) for side in (sides[:1] if one_model else sides)]
+    return _joined(found * 2 if one_model else found, heads)
+
+
+def _summed(
+    known: DataFrame, side: Side, heads: Sequence[str], calibrators: Sequence[str], values: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """(features, inventory, segment) -> rows, and per calibrator and head the sums of p and of p x expected_impressions."""
+    outputs = [f"{calibrator}_{head}" for calibrator in range(len(calibrators)) for head in heads]
+    keys, numbers = ("features", "inventory", SEGMENT), side.under(calibrators, values)
+    scored = mapped_numbers(known, side.template, side.towers, (*keys, "expected_impressions"), outputs, numbers, values)
+    sums: list[Column] = [F.count(F.lit(1)).alias("rows")]
+    for name in outputs:
+        sums += [F.sum(name).alias(f"p_{name}"), F.sum(F.col(name) * F.col("expected_impressions")).alias(f"expected_{name}")]
+    return scored.groupBy(*keys).agg(*sums).toPandas().set_index(list(keys))
+
+
+def _joined(of_models: Sequence[pd.DataFrame], heads: Sequence[str]) -> Sums:
+    segments = sorted(set(of_models[0].index.get_level_values(SEGMENT)))
+    shape = (2, 2, 2, 2, len(segments), len(heads))
+    probability, expected, rows = np.zeros(shape), np.zeros(shape), np.zeros((2, len(segments)))
+    for model, (features, inventory) in product((0, 1), product((0, 1), repeat=2)):
+        wanted = pd.MultiIndex.from_product([[features], [inventory], segments])
+        whole = of_models[model].reindex(wanted).fillna(0.0)
+        rows[inventory] = whole["rows"]
+        for calibrator, (h, head) in product((0, 1), enumerate(heads)):
+            at = (model, calibrator, features, inventory, slice(None), h)
+            probability[at] = whole[f"p_{calibrator}_{head}"]
+            expected[at] = whole[f"expected_{calibrator}_{head}"]
+    return Sums(segments, list(heads), rows, probability, expected)
+
+
+def published_sums(spark: SparkSession, conf: Conf, days: Sequence[date], by: str | None, value: str | None) -> pd.DataFrame:
+    """(day, segment) -> sums of each p, as the table `scores` has them."""
+    table, parts = schemas.scores(conf), []
+    for day in days:
+        inventory = inventory_of(spark, conf, day, by, value).select("inventory_id", SEGMENT)
+        parts.append(read_days(spark, conf.workdir, table, day, day).join(inventory, on="inventory_id", how="inner"))
+    sums = [F.sum(f"p_{head}").alias(head) for head in conf.heads]
+    return reduce(DataFrame.unionByName, parts).groupBy("day", SEGMENT).agg(*sums).toPandas().set_index(["day", SEGMENT])
+
+
+def feature_effects(
+    spark: SparkSession,
+    conf: Conf,
+    side: Side,
+    numbers: Numbers,
+    values: Mapping[str, Sequence[str]],
+    features: int,
+    heads: Sequence[str],
+    by: str | None,
+    value: str | None,
+) -> np.ndarray:
+    """float64 [1 + features, H]: mean probabilities of the chosen rows, and of SAMPLED of them where there are more, as `numbers` gives them."""
+    rows = inventory_of(spark, conf, side.scored, by, value)
+    share = min(1.0, SAMPLED / max(rows.count(), 1))
+    some = rows.where(F.pmod(F.xxhash64("inventory_id"), F.lit(1_000_000)) < round(1_000_000 * share))
+    outputs = [f"{without}_{head}" for without in range(1 + features) for head in heads]
+    known = with_features(some, spark, conf, side.scored, side.scored)
+    scored = mapped_numbers(known, side.template, side.towers, (SEGMENT,), outputs, numbers, values)
+    found = scored.agg(*(F.avg(name).alias(name) for name in outputs)).first()
+    assert found is not None
+    return np.array([found[name] if found[name] is not None else np.nan for name in outputs]).reshape(1 + features, len(heads))

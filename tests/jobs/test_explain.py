@@ -1,0 +1,199 @@
+"""The parts of a change of scores: planted days on which one thing alone changed, scored by real models and calibrators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from conf.schema import Conf
+from etl import schemas
+from etl.candidates import with_features
+from etl.registry import calibrator_file, model_dir
+from etl.runs import fingerprint
+from etl.scores import score_inventory
+from etl.splits import ONE_DAY
+from etl.tables import create_tables, overwrite_days, read_days
+from jobs.common import StageFailed
+from jobs.explain import answer, lines_of, options, require_columns, side_of
+from models import bundle
+from models.calibration import Calibrator, Cell
+from models.predictor import predict_probabilities
+from tests.small import DAY, at, rows, small_conf
+
+TOWERS, BEFORE, AFTER = ["feed", "video"], DAY, DAY + ONE_DAY
+STATISTICS = {"ad_age_days": {"low": 0.0, "high": 100.0, "mean": 30.0, "std": 20.0}}
+Rows = Sequence[Mapping[str, Any]]
+
+ADS = [{"ad_id": f"a{n}", "ad_age_days": 10.0 * n} for n in range(6)]
+USERS = [{"user_id": f"u{n}", "country": ("US", "BR", "JP")[n % 3]} for n in range(9)]
+CANDIDATES = [
+    {
+        "inventory_id": f"i{n}",
+        "user_id": f"u{n % 9}" if n % 7 else None,
+        "ad_id": f"a{n % 6}",
+        "campaign_id": f"c{n % 3}",
+        "tower": TOWERS[n % 2],
+        "hour": str(n % 24),
+        "expected_impressions": 1.0 + n % 4,
+    }
+    for n in range(60)
+]
+
+
+def made_model(conf: Conf, name: str, seed: int) -> None:
+    heads = {head: spec.model_dump(mode="json") for head, spec in conf.heads.items()}
+    template = conf.template.model_dump(mode="json")
+    small = {"embedding_width": 4, "bottom_widths": [8], "tower_widths": [4]}
+    meta = {"model_id": name, "template": template, "heads": heads, "towers": TOWERS, "model": small, "statistics": STATISTICS}
+    torch.manual_seed(seed)
+    model = bundle.build(meta)
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.4)
+    bundle.save(model_dir(conf, name), model, {key: torch.ones(len(table), 1) for key, table in model.tables.items()}, meta)
+
+
+def calibrator(shift: float, **weights: float) -> str:
+    w = {key.replace("_", "="): weight for key, weight in weights.items()}
+    cells = {
+        head: {"feed": Cell("featured", shift, 0.1, w), "video": Cell("platt", -shift, 0.0)}
+        for head in ("click", "good_click", "scroll_up")
+    }
+    return Calibrator(("click", "good_click", "scroll_up"), cells).to_json()
+
+
+def scored_day(spark: SparkSession, conf: Conf, day: Any, model: str, text: str, inventory: Rows, ads: Rows) -> None:
+    """Users and ads as received the day before, the day's inventory, and its scores."""
+    known = {"day": day - ONE_DAY, "valid_from": at("01:00", day - ONE_DAY), "received_at": at("02:00", day - ONE_DAY)}
+    tables = {"users": USERS, "ads": ads}
+    for name, states in tables.items():
+        table = schemas.all_tables(conf)[name]
+        overwrite_days(rows(spark, table, states, **known), conf.workdir, table, day - ONE_DAY, day - ONE_DAY)
+    table = schemas.inventory(conf)
+    overwrite_days(rows(spark, table, inventory, day=day, received_at=at("03:00", day - ONE_DAY)), conf.workdir, table, day, day)
+    file = Path(conf.workdir) / calibrator_file(model, day - ONE_DAY)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    made_from = {"model": model, "calibrator": fingerprint(text), "inventory_version": 1, "run_id": "r1", "scored_at": datetime.now(UTC)}
+    known_rows = with_features(read_days(spark, conf.workdir, table, day, day), spark, conf, day, day)
+    predict = partial(predict_probabilities, str(model_dir(conf, model)), text)
+    segments = Calibrator.from_json(text).values
+    scores = score_inventory(known_rows, conf, conf.template, TOWERS, predict, made_from=made_from, segments=segments)
+    overwrite_days(scores, conf.workdir, schemas.scores(conf), day, day)
+
+
+@pytest.fixture(scope="module")
+def first(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Conf:
+    """Two models, and a first day scored."""
+    conf = small_conf(str(tmp_path_factory.mktemp("explain")))
+    create_tables(spark, conf)
+    made_model(conf, "m1", 1)
+    made_model(conf, "m2", 2)
+    scored_day(spark, conf, BEFORE, "m1", calibrator(0.1, country_US=0.3), CANDIDATES, ADS)
+    return conf
+
+
+def explained(spark: SparkSession, conf: Conf, *more: str) -> dict[str, Any]:
+    asked = options().parse_args(["--conf-file", "unused", "--day", AFTER.isoformat(), *more])
+    require_columns(conf, asked)
+    return answer(spark, conf, (side_of(spark, conf, asked.against or BEFORE), side_of(spark, conf, AFTER)), asked)
+
+
+def older(ads: Rows) -> Rows:
+    return [{**ad, "ad_age_days": ad["ad_age_days"] + 35} for ad in ads]
+
+
+#: Factor -> the second day's model, calibrator, inventory and ads, of which one differs from the first day's.
+ALONE: dict[str, tuple[str, str, Rows, Rows]] = {
+    "model": ("m2", calibrator(0.1, country_US=0.3), CANDIDATES, ADS),
+    "calibrator": ("m1", calibrator(0.4, country_BR=-0.5), CANDIDATES, ADS),
+    "features": ("m1", calibrator(0.1, country_US=0.3), CANDIDATES, older(ADS)),
+    "inventory": ("m1", calibrator(0.1, country_US=0.3), [row for row in CANDIDATES if row["ad_id"] != "a5"], ADS),
+}
+
+
+@pytest.mark.parametrize(
+    ("factor", "of"), [("model", "utility"), ("calibrator", "expected_click"), ("features", "p_scroll_up"), ("inventory", "p_click")]
+)
+def test_what_changed_alone_has_all_of_the_change(spark: SparkSession, first: Conf, factor: str, of: str) -> None:
+    scored_day(spark, first, AFTER, *ALONE[factor])
+    told = explained(spark, first, "--of", of)
+    (whole,) = told["segments"]
+    change = whole["after"] - whole["before"]
+    assert abs(change) > 1e-3
+    assert whole["parts"][factor] == pytest.approx(change, rel=0.01)
+    assert sum(whole["parts"].values()) == pytest.approx(change)
+    assert max(told["differs_from_published"]) < 1e-9
+    assert whole["rows"] == [60, 50 if factor == "inventory" else 60]
+
+
+def test_when_all_changed_at_once_campaigns_are_ranked_and_each_change_is_the_published_one(spark: SparkSession, first: Conf) -> None:
+    fewer = [row for row in CANDIDATES if row["campaign_id"] != "c2"] + [{**CANDIDATES[0], "inventory_id": "new", "campaign_id": "c9"}]
+    scored_day(spark, first, AFTER, "m2", calibrator(0.4, country_BR=-0.5), fewer, older(ADS))
+    told = explained(spark, first, "--by", "campaign_id", "--order", "falls")
+    table = schemas.scores(first)
+    wanted: dict[str, list[float]] = {}
+    for place, day in enumerate((BEFORE, AFTER)):
+        for row in read_days(spark, first.workdir, table, day, day).groupBy("campaign_id").sum("expected_click").collect():
+            wanted.setdefault(row[0], [0.0, 0.0])[place] = row[1]
+    assert {one["segment"]: [one["before"], one["after"]] for one in told["segments"]} == {
+        name: pytest.approx(pair) for name, pair in wanted.items()
+    }
+    changes = [one["after"] - one["before"] for one in told["segments"]]
+    assert changes == sorted(changes) and told["segments"][-1]["segment"] in ("c9", "c0", "c1")
+    for one in told["segments"]:
+        assert sum(one["parts"].values()) == pytest.approx(one["after"] - one["before"])
+    gone = next(one for one in told["segments"] if one["segment"] == "c2")
+    assert gone["rows"] == [20, 0] and gone["after"] == 0.0 and gone["parts"]["inventory"] < 0
+    means = explained(spark, first, "--by", "campaign_id", "--of", "p_click")
+    assert {one["segment"] for one in means["segments"]} == {"c0", "c1"} and means["on_one_day_only"] == 2
+
+
+def test_a_user_or_ad_that_is_new_is_the_inventorys_change(spark: SparkSession, first: Conf) -> None:
+    news = [{**CANDIDATES[0], "inventory_id": f"n{n}", "ad_id": "new"} for n in range(20)]
+    text = calibrator(0.1, country_US=0.3)
+    scored_day(spark, first, AFTER, "m1", text, [*CANDIDATES, *news], [*ADS, {"ad_id": "new", "ad_age_days": 90.0}])
+    (whole,) = explained(spark, first)["segments"]
+    assert whole["parts"]["inventory"] == pytest.approx(whole["after"] - whole["before"], rel=1e-9)
+
+
+def test_what_features_are_worth_and_scores_that_do_not_come_out_again_are_said_in_words(spark: SparkSession, first: Conf) -> None:
+    scored_day(spark, first, AFTER, *ALONE["model"])
+    table = schemas.all_tables(first)["ads"]
+    kept = read_days(spark, first.workdir, table, BEFORE, BEFORE).localCheckpoint()
+    told = explained(spark, first, "--features", "--by", "campaign_id", "--value", "c1")
+    assert sorted(row["feature"] for row in told["features"]) == ["ad_age_days", "country", "hour", "user_id"]
+    effects = [abs(row["mean"] - row["without"]) for row in told["features"]]
+    assert effects == sorted(effects, reverse=True) and effects[-1] > 0
+    text = "\n".join(lines_of(told))
+    assert "campaign_id c1: " in text and "m1 and m2" in text and "Beware" not in text
+
+    overwrite_days(kept.withColumn("ad_age_days", F.lit(99.0)), first.workdir, table, BEFORE, BEFORE)
+    assert "the published scores of 2026-05-11 do not come out again" in "\n".join(lines_of(explained(spark, first)))
+    overwrite_days(kept, first.workdir, table, BEFORE, BEFORE)
+
+
+def test_an_answer_that_cannot_be_given_says_what_is_missing(spark: SparkSession, first: Conf) -> None:
+    refused: dict[str, Callable[[], Any]] = {
+        "it may name utility, p_click": lambda: explained(spark, first, "--of", "clicks"),
+        "--by names country; it may name": lambda: explained(spark, first, "--by", "country"),
+        "name it with --by": lambda: explained(spark, first, "--value", "c1"),
+    }
+    for words, ask in refused.items():
+        with pytest.raises(StageFailed, match=words):
+            ask()
+    with pytest.raises(Exception, match="scores hold no rows of 2026-05-01; run the night of 2026-04-30"):
+        side_of(spark, first, BEFORE - timedelta(days=9))
+    file = Path(first.workdir) / calibrator_file("m1", BEFORE - ONE_DAY)
+    fitted = file.read_text()
+    file.write_text(calibrator(0.9))
+    with pytest.raises(StageFailed, match="is not the calibrator that scored 2026-05-10; run the night of 2026-05-09 again"):
+        side_of(spark, first, BEFORE)
+    file.write_text(fitted)
