@@ -31,6 +31,7 @@ import torch
 from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DoubleType
 
 from conf.load import load, load_text
 from conf.schema import Conf
@@ -133,7 +134,7 @@ def by_udf(rows: DataFrame, names: list[str], model_dir: str, calibrator: str, h
 
         return run
 
-    predict = predict_batch_udf(make, return_type="array<double>", batch_size=4096)  # type: ignore[call-overload]
+    predict = predict_batch_udf(make, return_type=ArrayType(DoubleType()), batch_size=4096)
     found = rows.select("__kept_inventory_id", "__kept_day", predict(*names).alias("p"))
     out = [F.get("p", F.lit(place)).alias(name) for place, name in enumerate([*(f"p_{h}_raw" for h in heads), *(f"p_{h}" for h in heads)])]
     found.select("__kept_inventory_id", "__kept_day", *out).write.format("delta").mode("overwrite").save(target)

@@ -76,7 +76,8 @@ class Reader(threading.Thread):
     def __init__(self, spark: SparkSession, folder: Path, rows: int) -> None:
         super().__init__(daemon=True)
         self.spark, self.folder, self.rows = spark, folder, rows
-        self.stopped, self.seen, self.wrong, self.newest = threading.Event(), Counter[str](), [], -1
+        self.stopped, self.seen, self.newest = threading.Event(), Counter[str](), -1
+        self.wrong: list[str] = []
 
     def run(self) -> None:
         while not self.stopped.is_set():
@@ -154,7 +155,8 @@ if __name__ == "__main__":
     options.add_argument("--publish", nargs=2, type=int, metavar=("FIRST", "END"), help="be the publisher of these")
     given = options.parse_args()
     if given.publish:
-        publisher(given.folder, *given.publish, given.rows)
+        first, last = given.publish
+        publisher(given.folder, first, last, given.rows)
     else:
         told = run(given.publications, given.rows, given.seed, given.folder)
         print(json.dumps(told, indent=1))
