@@ -231,7 +231,7 @@ check() {
 bench() {
   setup
   mkdir -p var/benchmarks
-  for name in etl growth world train loader ranks growing refusals 'calibration --replicates 1'; do
+  for name in etl growth world train loader ranks growing score refusals 'calibration --replicates 1'; do
     printf '+ python -m tests.benchmarks.%s\n' "$name"
     # shellcheck disable=SC2086  # a name may bring options
     python -m tests.benchmarks.$name | tee -a var/benchmarks/results.jsonl
@@ -244,6 +244,7 @@ reliability() {
   run python -m tests.reliability.stopped_ranks
   run python -m tests.reliability.bad_candidates
   run python -m tests.reliability.thirty_nights
+  run python -m tests.reliability.readers
 }
 
 doctor() {  # sets nothing up; without .venv any Python says what is missing

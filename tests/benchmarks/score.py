@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import partial
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,8 @@ def by_udf(rows: DataFrame, names: list[str], model_dir: str, calibrator: str, h
         def run(*given: np.ndarray) -> np.ndarray:
             return np.hstack(predict_probabilities(model_dir, calibrator, dict(zip(names, given, strict=True)))[:2])
 
+        # The number of inputs is read off the signature.
+        run.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names])  # type: ignore[attr-defined]
         return run
 
     predict = predict_batch_udf(make, return_type=ArrayType(DoubleType()), batch_size=4096)
