@@ -23,7 +23,8 @@ help() {
   check            setup, then ruff, mypy and pytest
   bench            setup, then every benchmark: one line of JSON each, kept in var/benchmarks/results.jsonl
   reliability      setup, then two hundred one-epoch reads, ten trainings with a rank killed or stopped, and thirty nights of ETL with a
-                   fault each: all must end as if there had been none; then candidates that are bad on purpose, which must be refused
+                   fault each: all must end as if there had been none; then candidates that are bad on purpose, which must be refused,
+                   and readers beside publishers that are killed, who must see whole days
   doctor [ARGS]    what this machine has, what is wrong, and the command that mends it
   lock [ARGS]      write requirements.lock anew from setup.cfg (--upgrade: take newer versions)
   clean [--cache]  remove .venv, var/ and build leftovers; --cache: the user cache too
