@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 Point = tuple[float, float]
 LEFT, RIGHT, TOP, BOTTOM = 38, 8, 8, 22  # margins of a picture of lines, in its own units
-ROW, CELL, LABEL = 14, 40, 96  # of a grid: height of a row, width of a cell and of the labels
+ROW, CELL, LABEL = 14, 46, 96  # of a grid: height of a row, width of a cell and of the labels
 COLOURS = 8  # as many as page.css has; a ninth line begins again
 
 
@@ -59,7 +59,9 @@ def lines_svg(
 
     floor, parts = height - BOTTOM, []
     parts.append(Markup('<path class="axis" d="M{0} {1}V{2}H{3}"/>').format(LEFT, TOP, floor, width - RIGHT))
-    parts += [Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(across(t.at), height - 8, t.text) for t in x.ticks]
+    for tick in x.ticks:
+        anchor = "middle" if across(tick.at) + 3 * len(tick.text) < width else "end"
+        parts.append(Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(across(tick.at), height - 8, anchor, tick.text))
     parts += [Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 4, up(t.at) + 3, t.text) for t in y.ticks]
     for line, kind in (*((guide, "guide") for guide in guides), *((line, "line") for line in lines)):
         points = [(across(a), up(b)) for a, b in line.points]
@@ -75,7 +77,7 @@ def bar_svg(title: str, value: float, most: float, mark: float | None = None, le
     width, axis = 120, Axis(0, most or 1)
     parts = [Markup('<rect class="bar {}" x="0" y="2" width="{:.1f}" height="8"/>').format(level, max(axis.place(value) * width, 1))]
     if mark is not None:
-        parts.append(Markup('<path class="axis" d="M{:.1f} 0V12"/>').format(min(max(axis.place(mark) * width, 0.5), width - 0.5)))
+        parts.append(Markup('<path class="mark" d="M{:.1f} 0V12"/>').format(min(max(axis.place(mark) * width, 0.5), width - 0.5)))
     return _svg(width, 12, title, "", parts)
 
 
@@ -91,7 +93,7 @@ def grid_svg(title: str, told: str, rows: Sequence[tuple[str, Mapping[str, Cell]
     """Labelled rows of cells, a column each; a cell that is not there stays empty."""
     width, height = LABEL + CELL * len(columns), ROW * (len(rows) + 1) + 2
     parts = [
-        Markup('<text x="{}" y="9" text-anchor="middle">{}</text>').format(LABEL + CELL * (n + 0.5), _short(name, 9))
+        Markup('<text x="{}" y="9" text-anchor="middle">{}</text>').format(LABEL + CELL * (n + 0.5), _short(name, 8))
         for n, name in enumerate(columns)
     ]
     for place, (label, cells) in enumerate(rows, start=1):
@@ -100,7 +102,7 @@ def grid_svg(title: str, told: str, rows: Sequence[tuple[str, Mapping[str, Cell]
         for n, name in enumerate(columns):
             if name in cells:
                 parts.append(_cell(cells[name], LABEL + CELL * n, top))
-    return _svg(width, height, title, told, parts)
+    return _svg(width, height, title, told, parts, widest=round(width * 1.3))
 
 
 def _cell(cell: Cell, left: float, top: float) -> Markup:
@@ -124,7 +126,10 @@ def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _svg(width: float, height: float, title: str, told: str, parts: Sequence[Any]) -> Markup:
+def _svg(width: float, height: float, title: str, told: str, parts: Sequence[Markup], widest: int | None = None) -> Markup:
+    """As wide as its place in the page, at most `widest` pixels."""
     described = Markup("<desc>{}</desc>").format(told) if told else Markup("")
-    opening = Markup('<svg class="drawn" viewBox="0 0 {} {}" role="img"><title>{}</title>').format(round(width), round(height), title)
+    limit = Markup(' style="max-width:{}px"').format(widest) if widest else Markup("")
+    box = f"0 0 {round(width)} {round(height)}"
+    opening = Markup('<svg class="drawn" viewBox="{}"{} role="img"><title>{}</title>').format(box, limit, title)
     return opening + described + Markup("").join(parts) + Markup("</svg>")

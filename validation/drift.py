@@ -82,7 +82,7 @@ class Shift(NamedTuple):
 
 def shift_of(name: str, histograms: Mapping[str, Sequence[int]], first: str, last: str) -> Shift | None:
     """The newest day against those from `first` to `last`, or against all earlier ones where none of these was counted; None without any."""
-    newest = max(histograms, default="")
+    newest = max(histograms)
     earlier = sorted(day for day in histograms if day < newest and any(histograms[day]))
     reference = [day for day in earlier if first <= day <= last] or earlier
     shifts = shifts_by_day({day: histograms[day] for day in (*reference, newest)}, reference)

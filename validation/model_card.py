@@ -47,7 +47,7 @@ def _scaled(value: float, limits: tuple[float, float]) -> tuple[float, float]:
 
 def intended_use(conf: Conf) -> list[str]:
     """In words, from the configuration: what is predicted, of what, and what this is not."""
-    sources = ", ".join(sorted({source.source for source in conf.sources.values()}))
+    sources = ", ".join(sorted({source.source for source in conf.sources.values() if source.kind == "impressions"}))
     heads = [f"{name}: {_head(name, head)}" for name, head in conf.heads.items()]
     return [
         f"Offline scores of the next day's inventory of {sources}: the probability that an impression draws an engagement, for ranking, "

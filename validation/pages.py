@@ -29,7 +29,7 @@ def _share(value: Any) -> str:
     """A share in per cent, with as many digits as small probabilities need."""
     if _undefined(value):
         return NOTHING
-    return f"{value:.1%}" if abs(value) >= 0.1 else f"{value:.2%}" if abs(value) >= 0.001 or value == 0 else f"{value:.2g}"
+    return f"{value:.1%}" if abs(value) >= 0.1 else f"{value:.2%}" if abs(value) >= 0.001 or value == 0 else f"{value * 100:.2g}%"
 
 
 def _largest(weights: Mapping[str, float], most: int = 5) -> str:

@@ -33,7 +33,10 @@ def reliability_svg(bins: Sequence[Mapping[str, Any]], title: str = "reliability
         _points(axes, [row for row in bins if row["stage"] == "calibrated"], CALIBRATED, filled=True)
         _dress(axes, limit)
         figure.patch.set_alpha(0)
-        return _inline(figure, title)
+        svg = _inline(figure, title)
+    for colour, own in ((RAW, "c1"), (CALIBRATED, "c0")):  # of page.css, which knows dark and light
+        svg = Markup(svg.replace(colour, f"var(--{own}, {colour})"))
+    return svg
 
 
 def days_svg(

@@ -16,7 +16,7 @@ from etl.schemas import ALL
 from validation import figures
 from validation.drift import Shift
 from validation.pages import pages
-from validation.plots import CALIBRATED, RAW, reliability_svg
+from validation.plots import reliability_svg
 from validation.queries import QUANTILES
 
 Row = Mapping[str, Any]
@@ -133,7 +133,6 @@ def render(report: ReportData) -> str:
             diagrams=_diagrams(report.reliability),
             off=_off_segments(report.segments),
             fields=_by_field(report.segments),
-            colours={"raw": RAW, "calibrated": CALIBRATED},
             contents=CONTENTS,
             slowest=figures.slowest(report.stages, report.usual),
             nights=figures.nights(report.nights),

@@ -63,7 +63,7 @@ function look(frame) {
     scrolling: [...doc.querySelectorAll("*")].filter(e => e.scrollWidth > e.clientWidth + 1 && /auto|scroll/.test(view.getComputedStyle(e).overflowX)
       && e.tabIndex < 0).map(name),
     lost: [...doc.querySelectorAll("a[href^='#']")].filter(e => !doc.getElementById(e.getAttribute("href").slice(1))).map(name),
-    twice: [...doc.querySelectorAll("[id]")].map(e => e.id).filter((id, at, all) => all.indexOf(id) !== at),
+    twice: [...doc.querySelectorAll("[id]:not(svg *)")].map(e => e.id).filter((id, at, all) => all.indexOf(id) !== at),
     unscoped: [...doc.querySelectorAll("th:not([scope])")].map(name),
   };
 }
