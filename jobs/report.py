@@ -11,12 +11,12 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from etl.order_change import OrderChange
 from etl.registry import calibrator_file
+from etl.session import side_by_side
 from jobs.common import NotYet, Outcome, Run, Stage, write_whole
 from jobs.contenders import Contender, candidate, serving
 from jobs.gate import history_of
@@ -59,8 +59,8 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
     asked = queries(
         Asked(conf.workdir, run.run_id, night.day, night.held_out, night.scored, shown.model if shown else "", tuple(conf.heads))
     )
-    rows = partial(rows_of, run, asked)
-    metrics, histogram = rows("metrics"), rows("distribution") if run.counts_of("score") else []
+    rows = found_by(run, asked)
+    metrics, histogram = rows["metrics"], rows.get("distribution", [])
     return ReportData(
         name=conf.name,
         status=status,
@@ -75,7 +75,7 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
             *(row["message"] for row in run.records if row["status"] == "skipped" and not made),
         ],
         stages=run.records,
-        usual=rows("usual"),
+        usual=rows["usual"],
         account=run.counts_of("ingest").get("account", []),
         findings=findings,
         docs={stage: os.path.relpath(counts["docs"], run.run_dir) for stage, counts in gates.items()},
@@ -88,10 +88,10 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
         judged_positives=conf.publication.min_positives,
         min_positives=conf.calibration.min_positives,
         metrics=metrics,
-        nights=rows("nights"),
-        reliability=rows("reliability"),
-        segments=rows("segments"),
-        scores=scores_of(run, rows("scores")) if histogram else None,
+        nights=rows["nights"],
+        reliability=rows["reliability"],
+        segments=rows["segments"],
+        scores=scores_of(run, rows["scores"]) if histogram else None,
         histogram=histogram,
         feature_shifts=feature_shifts(run),
         score_shifts=score_shifts(run, histogram),
@@ -101,11 +101,17 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
     )
 
 
-def rows_of(run: Run, asked: Mapping[str, str], name: str) -> list[dict[str, Any]]:
-    """What the query finds, heads in the order of the configuration."""
-    found = [row.asDict(recursive=True) for row in run.spark.sql(asked[name]).collect()]
+def found_by(run: Run, asked: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """What each query of a table finds, heads in the order of the configuration; those of scores only where there are any."""
     heads = list(run.conf.heads)
-    return sorted(found, key=lambda row: heads.index(row["head"]) if row.get("head") in heads else len(heads))
+
+    def rows_of(name: str) -> list[dict[str, Any]]:
+        found = [row.asDict(recursive=True) for row in run.spark.sql(asked[name]).collect()]
+        return sorted(found, key=lambda row: heads.index(row["head"]) if row.get("head") in heads else len(heads))
+
+    scored = ("scores", "distribution") if run.counts_of("score") else ()
+    names = (*scored, "segments", "metrics", "nights", "reliability", "usual")
+    return dict(zip(names, side_by_side(rows_of, names), strict=True))
 
 
 def link(run: Run, file: str) -> str:

@@ -67,13 +67,15 @@ def _head(name: str, head: Head) -> str:
 
 def limits_of(conf: Conf, notes: Sequence[str], metrics: Sequence[Row], segments: Sequence[Row], decision: Row) -> list[str]:
     """What the data had too little of, in words; `notes` are those of the night's report."""
-    return [*_always(conf), *notes, *_thin(metrics, conf.calibration.min_positives), *_off(segments), *_unjudged(decision)]
+    return [*_always(conf, metrics), *notes, *_thin(metrics, conf.calibration.min_positives), *_off(segments), *_unjudged(decision)]
 
 
-def _always(conf: Conf) -> Iterator[str]:
+def _always(conf: Conf, metrics: Sequence[Row]) -> Iterator[str]:
     if conf.simulation is not None:
         yield "Trained on simulated logs: it says nothing of real people."
     yield "Judged on one held-out day; what changes from day to day is not in the intervals."
+    if not metrics:
+        yield "Not measured on this night's held-out day: it serves by a person's order."
 
 
 def _thin(metrics: Sequence[Row], needed: int) -> Iterator[str]:
