@@ -56,9 +56,7 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
         level, status = "warning", f"{status}, with warnings of the gate"
     shown, decided = shown_model(run), run.counts_of("publish_model")
     fitted = calibrator_of(run, shown)
-    asked = queries(
-        Asked(conf.workdir, run.run_id, night.day, night.held_out, night.scored, shown.model if shown else "", tuple(conf.heads))
-    )
+    asked = queries(Asked(conf.workdir, run.run_id, night.day, night.scored, shown.model if shown else "", tuple(conf.heads)))
     rows = found_by(run, asked)
     metrics, histogram = rows["metrics"], rows.get("distribution", [])
     return ReportData(

@@ -29,12 +29,11 @@ HISTOGRAMS = "array<struct<source:string,head:string,bin:int,rows:bigint>>"
 
 @dataclass(frozen=True)
 class Asked:
-    """What a report asks of: a night, its held-out day and its scored day, and the model that is shown ("" without one)."""
+    """What a report asks of: a night and the day that it scores, and the model that is shown ("" without one)."""
 
     workdir: str
     run_id: str
     day: date
-    held_out: date
     scored: date
     model: str
     heads: tuple[str, ...]
@@ -87,7 +86,7 @@ def _of_the_model(of: Asked) -> dict[str, str]:
     metrics = ("rows", "positives", "ratio", "ne", "auc", "gauc", "brier", "ece", "ece_low", "ece_high", "ece_chance")
     return {
         "decision": f"SELECT model, verdict, reason, production, comparison FROM {of.table('models')}\nWHERE day = {_day(of.day)}",
-        "metrics": f"SELECT head, source, tower, stage, {', '.join(metrics)} FROM {of.table('metrics')}\n{mine}",
+        "metrics": f"SELECT head, source, tower, stage, {', '.join(metrics)} FROM {of.table('metrics')}\n{mine} ORDER BY head, source, tower, stage",
         "nights": f"SELECT m.day, m.head, m.model, m.rows, m.positives, m.ratio, m.ne, m.auc\n"
         f"FROM {of.table('metrics')} AS m JOIN {of.table('publications')} AS p ON p.day = m.day AND p.model = m.model AND p.what = 'model'\n"
         f"WHERE m.day {of.nights} AND m.source = '{ALL}' AND m.tower = '{ALL}' AND m.stage = 'calibrated' ORDER BY m.day, m.head",

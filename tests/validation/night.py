@@ -81,7 +81,7 @@ def made_up_night(**changed: Any) -> ReportData:
             *(0.9871, 0.75, 600),
             quantiles={head: {source: [0.001, 0.03, 0.2] for source in ("standard", "shopping")} for head in ("click", "save")},
         ),
-        "queries": queries(Asked("work", "2026-05-16-3f9c", DAY, DAY - 3 * ONE_DAY, DAY + ONE_DAY, "9b1d4c", HEADS)),
+        "queries": queries(Asked("work", "2026-05-16-3f9c", DAY, DAY + ONE_DAY, "9b1d4c", HEADS)),
         "usual": [{"stage": "ingest", "times": 12, "seconds": 38.5}, {"stage": "score", "times": 12, "seconds": 61.0}],
         "nights": [served_night(head, number) for number in range(12) for head in HEADS],
         "histogram": [
