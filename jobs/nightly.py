@@ -102,7 +102,7 @@ def run_night(spark: SparkSession, conf: Conf, asked: date, day: date, stages: S
         except Exception as error:
             finish(run, code_of(error), f"{type(error).__name__}: {error}", begun, progress)
             try:
-                report.write_report(run, f"failed: {str(error).splitlines()[0]}", "bad")
+                report.write_failed(run, str(error).splitlines()[0])
             except Exception as second:  # the first error is the one to show
                 progress.say(f"no report: {type(second).__name__}: {second}")
             raise

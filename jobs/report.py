@@ -1,22 +1,29 @@
-"""One HTML page a night: status, row account, gate, metrics, diagrams, scores. A stage of jobs/nightly.py; a failed night has one too."""
+"""One HTML page a night: status, row account, gate, metrics, diagrams, scores. A stage of jobs/nightly.py; a failed night has one too.
+
+The page shows the queries that this job runs (validation/queries.py). Beside it stands the card of the model that serves.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import functions as F
-
-from etl import schemas
 from etl.order_change import OrderChange
-from etl.schemas import CALIBRATION_DAILY, CALIBRATION_SEGMENTS, METRICS, Table
-from etl.tables import read_days, table_path
+from etl.registry import calibrator_file
+from etl.session import side_by_side
 from jobs.common import NotYet, Outcome, Run, Stage, write_whole
 from jobs.contenders import Contender, candidate, serving
+from jobs.gate import history_of
+from jobs.model_card import write_card
 from jobs.publish_model import status_of
+from validation.drift import Shift, shift_of
+from validation.queries import Asked, queries
 from validation.report import ReportData, Scores, Training, render
 
 GATED = ("gate", "calibrate", "evaluate", "publish_model", "score")  # stages that judge tables
@@ -24,13 +31,20 @@ GATED = ("gate", "calibrate", "evaluate", "publish_model", "score")  # stages th
 
 def work(run: Run) -> Outcome:
     decided = run.counts_of("publish_model")
-    path = write_report(run, *((status_of(decided), "warning") if decided.get("refused") else ("done", "good")))
-    return Outcome((), {}, str(path))
+    data = data_of(run, *((status_of(decided), "warning") if decided.get("refused") else ("done", "good")))
+    with contextlib.suppress(NotYet):  # no model serves
+        data = replace(data, card=write_card(run, serving(run), data))
+    # Later nights hold their scores beside these.
+    return Outcome((), {"scored": run.night.scored.isoformat(), "histogram": data.histogram}, str(write_page(run, data)))
 
 
-def write_report(run: Run, status: str, level: Any) -> Path:
-    """Write `report.html` and return its path."""
-    return write_whole(run.run_dir / "report.html", render(data_of(run, status, level)))
+def write_failed(run: Run, reason: str) -> Path:
+    """The page of a night that failed."""
+    return write_page(run, data_of(run, f"failed: {reason}", "bad"))
+
+
+def write_page(run: Run, data: ReportData) -> Path:
+    return write_whole(run.run_dir / "report.html", render(data))
 
 
 def data_of(run: Run, status: str, level: Any) -> ReportData:
@@ -42,7 +56,9 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
         level, status = "warning", f"{status}, with warnings of the gate"
     shown, decided = shown_model(run), run.counts_of("publish_model")
     fitted = calibrator_of(run, shown)
-    metrics = night_rows(run, METRICS, shown)
+    asked = queries(Asked(conf.workdir, run.run_id, night.day, night.scored, shown.model if shown else "", tuple(conf.heads)))
+    rows = found_by(run, asked)
+    metrics, histogram = rows["metrics"], rows.get("distribution", [])
     return ReportData(
         name=conf.name,
         status=status,
@@ -57,6 +73,7 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
             *(row["message"] for row in run.records if row["status"] == "skipped" and not made),
         ],
         stages=run.records,
+        usual=rows["usual"],
         account=run.counts_of("ingest").get("account", []),
         findings=findings,
         docs={stage: os.path.relpath(counts["docs"], run.run_dir) for stage, counts in gates.items()},
@@ -65,13 +82,39 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
         shown=shown.model if shown else "",
         decision=decided if "verdict" in decided else None,
         calibrator=fitted,
+        calibrator_file=link(run, calibrator_file(shown.model, night.day)) if fitted and shown else "",
         judged_positives=conf.publication.min_positives,
         min_positives=conf.calibration.min_positives,
         metrics=metrics,
-        reliability=night_rows(run, CALIBRATION_DAILY, shown),
-        segments=night_rows(run, CALIBRATION_SEGMENTS, shown),
-        scores=scores_of(run),
+        nights=rows["nights"],
+        reliability=rows["reliability"],
+        segments=rows["segments"],
+        scores=scores_of(run, rows["scores"]) if histogram else None,
+        histogram=histogram,
+        feature_shifts=feature_shifts(run),
+        score_shifts=score_shifts(run, histogram),
+        max_psi=conf.gate.max_psi,
+        min_psi_rows=conf.gate.min_psi_rows,
+        queries=asked,
     )
+
+
+def found_by(run: Run, asked: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """What each query of a table finds, heads in the order of the configuration; those of scores only where there are any."""
+    heads = list(run.conf.heads)
+
+    def rows_of(name: str) -> list[dict[str, Any]]:
+        found = [row.asDict(recursive=True) for row in run.spark.sql(asked[name]).collect()]
+        return sorted(found, key=lambda row: heads.index(row["head"]) if row.get("head") in heads else len(heads))
+
+    scored = ("scores", "distribution") if run.counts_of("score") else ()
+    names = (*scored, "segments", "metrics", "nights", "reliability", "usual")
+    return dict(zip(names, side_by_side(rows_of, names), strict=True))
+
+
+def link(run: Run, file: str) -> str:
+    """A file of the working folder, as seen from the page."""
+    return os.path.relpath(Path(run.conf.workdir).resolve() / file, run.run_dir)
 
 
 def training_of(made: dict[str, Any]) -> Training:
@@ -95,12 +138,6 @@ def calibrator_of(run: Run, shown: Contender | None) -> dict[str, dict[str, Any]
     return {}
 
 
-def night_rows(run: Run, table: Table, shown: Contender | None) -> list[dict[str, Any]]:
-    """This night's rows of the model that is shown."""
-    day, model = run.night.day, shown.model if shown else ""
-    return [row.asDict() for row in read_days(run.spark, run.conf.workdir, table, day, day).where(F.col("model") == model).collect()]
-
-
 def notes_of(calibrator: dict[str, dict[str, Any]], metrics: list[dict[str, Any]], needed: int) -> list[str]:
     """What a reader must know before a number: how few positives there are, and where nothing was calibrated."""
     notes = []
@@ -116,25 +153,48 @@ def notes_of(calibrator: dict[str, dict[str, Any]], metrics: list[dict[str, Any]
     return notes
 
 
-def scores_of(run: Run) -> Scores | None:
+def scores_of(run: Run, found: list[dict[str, Any]]) -> Scores:
+    """`found`: a row a source."""
     counts = run.counts_of("score")
-    if not counts:
-        return None
     order = {name: counts[name] for name in OrderChange._fields if name in counts}
-    conf, day = run.conf, run.night.scored
-    table = schemas.scores(conf)
-    heads = [F.avg(f"p_{head}").alias(head) for head in conf.heads]
-    rows = read_days(run.spark, conf.workdir, table, day, day)
-    found = (
-        rows.groupBy("source")
-        .agg(F.count(F.lit(1)).alias("rows"), F.min("utility").alias("low"), F.max("utility").alias("high"), *heads)
-        .collect()
+    total, heads = sum(row["rows"] for row in found), run.conf.heads
+    return Scores(
+        run.night.scored.isoformat(),
+        f"{run.conf.workdir}/tables/scores",
+        {row["source"]: row["rows"] for row in found},
+        {head: sum(row[f"mean_{head}"] * row["rows"] for row in found) / total for head in heads},
+        (min(row["low"] for row in found), max(row["high"] for row in found)),
+        **order,
+        quantiles={head: {row["source"]: row[f"quantiles_{head}"] for row in found} for head in heads},
     )
-    total = sum(row["rows"] for row in found)
-    mean_p = {head: sum(row[head] * row["rows"] for row in found) / total for head in conf.heads}
-    utility = (min(row["low"] for row in found), max(row["high"] for row in found))
-    by_source = {row["source"]: row["rows"] for row in sorted(found, key=lambda row: row["source"])}
-    return Scores(day.isoformat(), table_path(conf.workdir, table.name), by_source, mean_p, utility, **order)
+
+
+def feature_shifts(run: Run) -> list[Shift]:
+    """Of what the gates counted up to this night; nothing where this night's gate did not pass."""
+    history, night = history_of(run, run.night.day), run.night
+    by_feature: dict[str, dict[str, list[int]]] = {}
+    for day, of in history.profiles.items():
+        for feature, profile in of.items():
+            by_feature.setdefault(feature, {})[day] = profile["counts"]
+    shifts = (shift_of(name, days, night.train_from.isoformat(), night.train_to.isoformat()) for name, days in by_feature.items())
+    return [shift for shift in shifts if shift and shift.day == night.day.isoformat()]
+
+
+def score_shifts(run: Run, histogram: list[dict[str, Any]]) -> list[Shift]:
+    """Of the probabilities of this night and of what earlier nights' reports counted, all sources together."""
+    earlier = [record.counts for record in run.ledger.done if record.stage == "report" and record.day < run.night.day]
+    by_day = {counts["scored"]: counts["histogram"] for counts in earlier if counts.get("histogram")}
+    by_day[run.night.scored.isoformat()] = histogram
+    shifts = []
+    for head in run.conf.heads if histogram else ():
+        counted = {day: Counter[int]() for day in by_day}
+        for day, rows in by_day.items():
+            for row in rows:
+                if row["head"] == head:
+                    counted[day][row["bin"]] += row["rows"]
+        bins = sorted(set().union(*counted.values()))
+        shifts.append(shift_of(head, {day: [of[n] for n in bins] for day, of in counted.items()}, "", ""))
+    return [shift for shift in shifts if shift]
 
 
 # The page says how this run went, so it is written anew by every run.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from datetime import date
+from importlib import metadata
 from pathlib import Path
 
 from conf.schema import Conf
@@ -77,6 +78,8 @@ def work(run: Run) -> Outcome:
         forget_others(folder)
     counts = made | {
         "examples_version": version,
+        "code": code_hash("conf", *PACKAGES),
+        "distribution": metadata.version("adtower"),
         "rows": rows,
         "epochs": result.rows // max(rows, 1),
         "loss": result.loss,

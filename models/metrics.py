@@ -103,6 +103,14 @@ def poisson_interval(count: float, confidence: float = 0.95) -> tuple[float, flo
     return max(low, 0.0) / count, high / count
 
 
+def auc_interval(area: float, positives: float, negatives: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Limits of an AUC from its counts alone, rows taken as independent (Hanley, McNeil, Radiology 143(1), 1982)."""
+    both_above, both_below = area / (2 - area), 2 * area**2 / (1 + area)
+    of_pairs = area * (1 - area) + (positives - 1) * (both_above - area**2) + (negatives - 1) * (both_below - area**2)
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) * (max(of_pairs, 0.0) / (positives * negatives)) ** 0.5
+    return max(area - half, 0.0), min(area + half, 1.0)
+
+
 class Reliability(NamedTuple):
     """A reliability diagram: groups of about equally many rows, from the lowest probability."""
 

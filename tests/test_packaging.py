@@ -132,16 +132,22 @@ def test_the_lock_holds_what_setup_cfg_asks_for():
     assert names - locked == {"horovod"}, "run ./build.sh lock; horovod alone is built by build.sh"
 
 
-def test_whatever_a_machine_lacks_is_named_at_once_with_the_command_that_installs_it(tmp_path):
-    """On a PATH with nothing but the shell's own tools there is no Python, no g++ and no make."""
+BARE = (("Python 3.11", "python3.11-venv"), ("g++", "g++"), ("make", "make"))
+BROWSER = ("Chromium, for the tests of pages", "chromium")
+
+
+@pytest.mark.parametrize(("command", "lacks", "not_asked_for"), [("setup", BARE, [BROWSER]), ("test", (*BARE, BROWSER), [])])
+def test_whatever_a_machine_lacks_is_named_at_once_with_the_command_that_installs_it(tmp_path, command, lacks, not_asked_for):
+    """On a PATH with nothing but the shell's own tools there is no Python, no g++ and no make, and for the tests of pages no Chromium."""
     for tool in ("bash", "dirname", "realpath", "readlink", "sed", "head"):
         (tmp_path / tool).symlink_to(Path("/usr/bin") / tool)
     (tmp_path / "checkout").mkdir()
     (tmp_path / "checkout" / "build.sh").write_text((ROOT / "build.sh").read_text(encoding="utf-8"), encoding="utf-8")
     bare = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
-    done = subprocess.run(["/bin/bash", "checkout/build.sh", "setup"], cwd=tmp_path, env=bare, capture_output=True, text=True, check=False)
+    done = subprocess.run(["/bin/bash", "checkout/build.sh", command], cwd=tmp_path, env=bare, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
-    for missing, package in (("Python 3.11", "python3.11-venv"), ("g++", "g++"), ("make", "make")):
+    for missing, package in lacks:
         assert f"this machine has no {missing}" in done.stderr
         assert re.search(rf"apt-get install -y .*{re.escape(package)}( |$)", done.stderr, flags=re.MULTILINE)
+    assert not any(missing in done.stderr for missing, _ in not_asked_for)
     assert not (tmp_path / ".cache").exists(), "nothing is made before the machine is known to be fit"

@@ -14,8 +14,8 @@ import pandas as pd
 
 from models.methods import CHOSEN, NOISE, ORACLE, RAW
 from models.walk_summary import Estimate, Line, lines, noise
+from validation.pages import NOTHING, pages
 from validation.plots import days_svg
-from validation.report import NOTHING, pages
 
 ENOUGH = 100
 #: Drawn over days, where the walk has them.
@@ -100,7 +100,7 @@ def _drawn(regime: str, rows: pd.DataFrame, blocks: Sequence[Block]) -> dict[str
     changes = [f"{method} from {day}" for day, method in chose[chose != chose.shift()].items()]
     return {
         "title": {"stale": "Stale: one model for all days", "fresh": "Fresh: a model for each day"}[regime],
-        "svg": days_svg([f"{day:%m-%d}" for day in days.index], values, known),
+        "svg": days_svg([f"{day:%m-%d}" for day in days.index], values, known, f"error by day, {regime}"),
         "against": "against the true probabilities" if error == "error_true" else "against labels",
         "key": [(method, colour) for method, (colour, _) in known.items()],
         "chose": ", ".join(changes),

@@ -14,9 +14,9 @@ from __future__ import annotations
 import base64
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,6 +54,42 @@ def usual_shift(reference: Sequence[Sequence[int]]) -> float:
     """
     others = [merged([*reference[:n], *reference[n + 1 :]]) for n in range(len(reference))]
     return max(psi(rest, day) for rest, day in zip(others, reference, strict=True))
+
+
+def shifts_by_day(histograms: Mapping[str, Sequence[int]], reference: Collection[str]) -> dict[str, float]:
+    """Day -> its PSI against the days of `reference`, itself left out; a day without rows, or for which that leaves none, has no shift."""
+    shifts = {}
+    for day, newest in sorted(histograms.items()):
+        others = [histograms[other] for other in reference if other != day and other in histograms]
+        if any(newest) and any(map(any, others)):
+            shifts[day] = psi(merged(others), newest)
+    return shifts
+
+
+class Shift(NamedTuple):
+    """How far the newest day of `of` lies from `days` days before it; `usual`: how far one of those lies from the others, at most.
+
+    `rows`: of the newest day, or of the days before, whichever are fewer.
+    """
+
+    of: str
+    day: str
+    psi: float
+    usual: float | None
+    days: int
+    rows: int
+
+
+def shift_of(name: str, histograms: Mapping[str, Sequence[int]], first: str, last: str) -> Shift | None:
+    """The newest day against those from `first` to `last`, or against all earlier ones where none of these was counted; None without any."""
+    newest = max(histograms)
+    earlier = sorted(day for day in histograms if day < newest and any(histograms[day]))
+    reference = [day for day in earlier if first <= day <= last] or earlier
+    shifts = shifts_by_day({day: histograms[day] for day in (*reference, newest)}, reference)
+    if newest not in shifts:
+        return None
+    rows = min(sum(histograms[newest]), sum(sum(histograms[day]) for day in reference))
+    return Shift(name, newest, shifts.pop(newest), max(shifts.values(), default=None), len(reference), rows)
 
 
 def cuts(quantiles: Sequence[float | None]) -> list[float]:

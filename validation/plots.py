@@ -19,7 +19,7 @@ INK = "#010203"  # stands for the page's own text colour, light or dark
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "adtower", "font.size": 8, "axes.linewidth": 0.6}
 
 
-def reliability_svg(bins: Sequence[Mapping[str, Any]]) -> Markup:
+def reliability_svg(bins: Sequence[Mapping[str, Any]], title: str = "reliability") -> Markup:
     """One head in one tower: observed against predicted, before and after calibration, with the diagonal of a calibrated model.
 
     `bins`: rows of `calibration_daily` (stage, rows, predicted, observed). Bars are 95% Wilson intervals of the observed share.
@@ -33,10 +33,15 @@ def reliability_svg(bins: Sequence[Mapping[str, Any]]) -> Markup:
         _points(axes, [row for row in bins if row["stage"] == "calibrated"], CALIBRATED, filled=True)
         _dress(axes, limit)
         figure.patch.set_alpha(0)
-        return _inline(figure)
+        svg = _inline(figure, title)
+    for colour, own in ((RAW, "c1"), (CALIBRATED, "c0")):  # of page.css, which knows dark and light
+        svg = Markup(svg.replace(colour, f"var(--{own}, {colour})"))
+    return svg
 
 
-def days_svg(days: Sequence[str], values: Mapping[str, Sequence[float]], colours: Mapping[str, tuple[str, str]]) -> Markup:
+def days_svg(
+    days: Sequence[str], values: Mapping[str, Sequence[float]], colours: Mapping[str, tuple[str, str]], title: str = "errors by day"
+) -> Markup:
     """A line a name over days, from 0 up. `colours`: name -> colour and line style; the key stands in the page."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
@@ -49,7 +54,7 @@ def days_svg(days: Sequence[str], values: Mapping[str, Sequence[float]], colours
         axes.yaxis.set_major_locator(MaxNLocator(5))
         _bare(axes)
         figure.patch.set_alpha(0)
-        return _inline(figure)
+        return _inline(figure, title)
 
 
 def wilson(positives: float, rows: float) -> tuple[float, float]:
@@ -90,8 +95,8 @@ def _bare(axes: Axes) -> None:
         spine.set_visible(side in ("left", "bottom"))
 
 
-def _inline(figure: Figure) -> Markup:
-    """The <svg> element alone: sized by the page, in the page's text colour, without ids that a second figure would repeat."""
+def _inline(figure: Figure, title: str) -> Markup:
+    """The <svg> element alone: named, sized by the page, in the page's text colour, without ids that a second figure would repeat."""
     text = StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
@@ -100,5 +105,6 @@ def _inline(figure: Figure) -> Markup:
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
     svg = re.sub(r'(<svg [^>]*?)width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg [^>]*?)height="[^"]*"', r'\1aria-hidden="true"', svg, count=1)
-    return Markup(svg.replace(INK, "currentColor"))
+    svg = re.sub(r'(<svg [^>]*?)height="[^"]*"', r'\1role="img"', svg, count=1)
+    opening, rest = svg.replace(INK, "currentColor").split(">", 1)
+    return Markup(opening) + Markup("><title>{}</title>").format(title) + Markup(rest)

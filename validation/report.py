@@ -10,17 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from etl.schemas import ALL
-from validation.plots import CALIBRATED, RAW, reliability_svg
+from validation import figures
+from validation.drift import Shift
+from validation.pages import pages
+from validation.plots import reliability_svg
+from validation.queries import QUANTILES
 
 Row = Mapping[str, Any]
 COUNTS = ("rows_in", "kept", "duplicates", "quarantined", "late", "not_due", "other_day")
-NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Scores:
     rank_correlation: float | None = None
     top_kept: float | None = None
     top_rows: int = 0
+    quantiles: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)  # head -> source -> those of QUANTILES
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,32 @@ class ReportData:
     reliability: Sequence[Row] = ()  # rows of `calibration_daily` of this night
     segments: Sequence[Row] = ()  # rows of `calibration_segments` of this night
     scores: Scores | None = None
+    queries: Mapping[str, str] = field(default_factory=dict)  # part of the page -> the Spark SQL behind it (validation/queries.py)
+    usual: Sequence[Row] = ()  # stage, times, seconds: medians of the nights before
+    nights: Sequence[Row] = ()  # day, head, model, rows, positives, ratio, ne, auc of the models that served
+    histogram: Sequence[Row] = ()  # source, head, bin, rows of the scores
+    feature_shifts: Sequence[Shift] = ()
+    score_shifts: Sequence[Shift] = ()
+    max_psi: float = 0.0  # gate.max_psi
+    min_psi_rows: int = 0  # gate.min_psi_rows
+    calibrator_file: str = ""  # link
+    card: str = ""  # link to the model card, without its ending
+
+
+# For whom a part is, in the order of the page: id -> words of the link.
+CONTENTS = {
+    "operator": {"stages": "stages", "rows": "row account", "gates": "gates"},
+    "engineer": {
+        "training": "training",
+        "candidate": "candidate",
+        "calibrator": "calibrator",
+        "metrics": "metrics",
+        "nights": "last 30 nights",
+        "reliability": "reliability",
+        "gain": "lift and gain",
+    },
+    "analyst": {"segments": "segments", "scores": "scores", "drift": "drift", "card": "model card"},
+}
 
 
 def render(report: ReportData) -> str:
@@ -106,18 +133,17 @@ def render(report: ReportData) -> str:
             diagrams=_diagrams(report.reliability),
             off=_off_segments(report.segments),
             fields=_by_field(report.segments),
-            colours={"raw": RAW, "calibrated": CALIBRATED},
+            contents=CONTENTS,
+            slowest=figures.slowest(report.stages, report.usual),
+            nights=figures.nights(report.nights),
+            gains=figures.gains(report.reliability),
+            heat=figures.heat(report.segments),
+            distribution=figures.distribution(report.histogram),
+            quantiles=QUANTILES,
+            feature_drift=figures.shifted(report.feature_shifts, report.max_psi, report.min_psi_rows),
+            score_drift=figures.shifted(report.score_shifts, report.max_psi, report.min_psi_rows),
         )
     )
-
-
-def pages() -> Environment:
-    """Where the templates of pages are found, with the filters that write numbers."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(count=_count, number=_number, share=_share, seconds=_seconds, largest=_largest)
-    return environment
 
 
 def _by_block(account: Sequence[Row]) -> list[dict[str, Any]]:
@@ -148,17 +174,15 @@ def _side_by_side(metrics: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def _diagrams(reliability: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
-    """Head -> one figure a tower, with the rows and positives of its bins."""
-    cells: dict[tuple[str, str], list[Row]] = {}
-    for row in (row for row in reliability if row["rows"]):
-        cells.setdefault((str(row["head"]), str(row["tower"])), []).append(row)
-    figures: dict[str, list[dict[str, Any]]] = {}
-    for (head, tower), bins in cells.items():
-        counted = [row for row in bins if row["stage"] == bins[0]["stage"]]
-        rows, positives = sum(row["rows"] for row in counted), sum(row["rows"] * row["observed"] for row in counted)
-        figure = {"tower": tower, "rows": rows, "positives": round(positives), "svg": reliability_svg(bins)}
-        figures.setdefault(head, []).append(figure)
-    return figures
+    """Head -> one figure a tower, with its bins and their rows and positives."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for head, of in figures.by((row for row in reliability if row["rows"]), "head").items():
+        for tower, bins in figures.by(of, "tower").items():
+            counted = [row for row in bins if row["stage"] == bins[0]["stage"]]
+            rows, positives = sum(row["rows"] for row in counted), sum(row["rows"] * row["observed"] for row in counted)
+            svg = reliability_svg(bins, f"reliability of {head} in tower {tower}")
+            found.setdefault(head, []).append({"tower": tower, "rows": rows, "positives": round(positives), "bins": bins, "svg": svg})
+    return found
 
 
 def _off_segments(segments: Sequence[Row]) -> list[Row]:
@@ -183,37 +207,3 @@ def _by_field(segments: Sequence[Row]) -> list[dict[str, Any]]:
             chance = sum(math.sqrt(2 * row["predicted"] / math.pi) for row in rows) / observed
             lines.append({"head": head, "by": by, "segments": len(rows), "positives": observed, "chance": chance, **wrong})
     return lines
-
-
-def _undefined(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and not math.isfinite(value))
-
-
-def _count(value: Any) -> str:
-    return NOTHING if _undefined(value) else f"{value:,.0f}"
-
-
-def _number(value: Any, digits: int = 3) -> str:
-    return NOTHING if _undefined(value) else f"{value:.{digits}f}"
-
-
-def _share(value: Any) -> str:
-    """A share in per cent, with as many digits as small probabilities need."""
-    if _undefined(value):
-        return NOTHING
-    return f"{value:.1%}" if abs(value) >= 0.1 else f"{value:.2%}" if abs(value) >= 0.001 or value == 0 else f"{value:.2g}"
-
-
-def _largest(weights: Mapping[str, float], most: int = 5) -> str:
-    """The weights that move log-odds furthest, of how many."""
-    ranked = sorted(weights.items(), key=lambda pair: (-abs(pair[1]), pair[0]))
-    return f"{', '.join(f'{key} {weight:+.3f}' for key, weight in ranked[:most])}; {len(ranked):,} in all"
-
-
-def _seconds(value: Any) -> str:
-    if _undefined(value):
-        return NOTHING
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date
 from typing import Any
 
+from etl.splits import ONE_DAY
+from validation.drift import Shift
 from validation.findings import Finding
+from validation.queries import Asked, queries
 from validation.report import ReportData, Scores, Training
 
 HEADS, TOWERS = ("click", "good_click", "save"), ("shopping", "standard", "video")
+DAY = date(2026, 5, 16)
 
 
 def made_up_night(**changed: Any) -> ReportData:
@@ -74,9 +79,32 @@ def made_up_night(**changed: Any) -> ReportData:
             {"click": 0.0312, "save": 0.00042},
             (-0.0121, 0.3344),
             *(0.9871, 0.75, 600),
+            quantiles={head: {source: [0.001, 0.03, 0.2] for source in ("standard", "shopping")} for head in ("click", "save")},
         ),
+        "queries": queries(Asked("work", "2026-05-16-3f9c", DAY, DAY + ONE_DAY, "9b1d4c", HEADS)),
+        "usual": [{"stage": "ingest", "times": 12, "seconds": 38.5}, {"stage": "score", "times": 12, "seconds": 61.0}],
+        "nights": [served_night(head, number) for number in range(12) for head in HEADS],
+        "histogram": [
+            {"source": source, "head": head, "bin": place, "rows": 1_000 * (4 - abs(place + 8))}
+            for head in ("click", "save")
+            for source in ("shopping", "standard")
+            for place in range(-11, -4)
+        ],
+        "feature_shifts": [Shift("device", "2026-05-16", 0.31, 0.05, 9, 60_000), Shift("age", "2026-05-16", 0.02, None, 1, 60_000)],
+        "score_shifts": [Shift("click", "2026-05-17", 0.012, 0.04, 5, 60_000)],
+        "max_psi": 0.25,
+        "min_psi_rows": 1_000,
+        "calibrator_file": "../../models/9b1d4c/calibrators/2026-05-16.json",
+        "card": "../../models/9b1d4c/cards/2026-05-16",
     }
     return ReportData(**{**given, **changed})
+
+
+def served_night(head: str, number: int) -> dict[str, Any]:
+    """A line of the last nights, of a model that gets slowly worse."""
+    day, drift = DAY - (11 - number) * ONE_DAY, 0.002 * number
+    figures = {"rows": 60_000, "positives": 1_204, "ratio": 1.05 - drift, "ne": 0.85 + drift, "auc": 0.74 - drift}
+    return {"day": day, "head": head, "model": "9b1d4c", **figures}
 
 
 def compared(head: str, tower: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.validation.night import account_row, finding, made_up_night
+from validation.drift import Shift
 from validation.plots import CALIBRATED, RAW, reliability_svg, wilson
 from validation.report import render
 
@@ -70,15 +71,17 @@ def test_each_section_shows_its_numbers(page: str) -> None:
         "Calibrator": "save video identity 0.000 0.000 23 6,001 23 positives, fewer than calibration.min_positives 200",
         "Metrics on the held-out day 2026-05-13": "click (all) 36,021 1,204 1.182 1.013 5.65% 0.861 0.853",
         "Reliability on the held-out day": "36,000 rows, 146 positives: too few to judge",
-        "Scores": "mean p, save 0.00042",
+        "Scores": "mean p, save 0.042%",
     }
     for section, fact in facts.items():
         assert fact in text[text.index(section) :], section
 
 
-def test_a_page_needs_no_script_and_no_address_but_the_data_docs(page: str) -> None:
+def test_a_page_needs_no_script_and_no_address_but_of_files_beside_it(page: str) -> None:
     assert "<script" not in page
-    assert set(re.findall(r'(?:href|src)="([^"#][^"]*)"', page)) == {"data_docs/index.html"}
+    card = "../../models/9b1d4c/cards/2026-05-16"
+    beside = {"data_docs/index.html", "../../models/9b1d4c/calibrators/2026-05-16.json", f"{card}.md", f"{card}.json"}
+    assert set(re.findall(r'(?:href|src)="([^"#][^"]*)"', page)) == beside
     assert "url(http" not in page and "@import" not in page
 
 
@@ -94,6 +97,11 @@ def test_names_from_logs_are_escaped_everywhere() -> None:
         metrics=[{**row, "source": evil, "head": evil} for row in made_up_night().metrics],
         reliability=[{**row, "tower": evil, "head": evil} for row in made_up_night().reliability[:6]],
         segments=[{**row, "tower": evil, "by": evil, "value": evil} for row in made_up_night().segments],
+        nights=[{**row, "head": evil, "model": evil} for row in made_up_night().nights],
+        histogram=[{**row, "source": evil, "head": evil} for row in made_up_night().histogram],
+        feature_shifts=[Shift(evil, "2026-05-16", 0.3, None, 9, 60_000)],
+        queries=dict.fromkeys(made_up_night().queries, evil),
+        card=f'"{evil}',
         decision={**(made_up_night().decision or {}), "reason": evil, "serves": evil},
     )
     page = render(night)
@@ -115,11 +123,13 @@ def test_simulated_data_is_said_on_top_and_only_then(page: str) -> None:
 
 
 def test_a_night_that_was_stopped_says_what_it_did_not_reach() -> None:
-    nothing: dict[str, Any] = dict.fromkeys(("metrics", "reliability", "findings", "account", "stages"), ())
+    parts = ("metrics", "reliability", "findings", "account", "stages", "nights", "histogram", "feature_shifts", "score_shifts")
+    nothing: dict[str, Any] = dict.fromkeys(parts, ()) | {"card": "", "queries": {}}
     text = words(render(made_up_night(level="bad", training=None, calibrator={}, scores=None, **nothing)))
     for said in ("stage ran", "log was read", "gate ran", "model was trained", "calibrator was fitted"):
         assert f"No {said}" in text
-    assert "Nothing was evaluated" in text and "Nothing was scored" in text
+    assert "Nothing was evaluated" in text and "Nothing was scored" in text and "no model serves" in text
+    assert text.count("yet.") == 2  # drift of features and of scores
 
 
 def test_failures_stand_before_warnings_with_sample_and_knob() -> None:
@@ -177,9 +187,9 @@ def test_the_verdict_stands_with_its_reason_and_each_cells_changes(page: str) ->
 
 def test_segments_that_are_off_beyond_chance_are_named_and_the_others_counted(page: str) -> None:
     text = words(page)
-    part = text[text.index("Calibration by segment") : text.index("by column")]
+    part = text[text.index("Calibration by segment") : text.index("Heat map")]
     assert "1 of 3 segments are off beyond chance" in part and "country = US" in part and "1.40 (1.12 to 1.75)" in part
-    assert "BR" not in part and "AT" not in part
+    assert "BR" not in part and "AT" not in part and "country = BR 1.02 (0.82 to 1.27), 250" in text
     # |450 - 300| + |285 - 250| + |32 - 0| over 550 before, |420 - 300| + |255 - 250| + |2 - 0| after
     assert "click country 3 550 39.5% 23.1%" in text
 
