@@ -62,7 +62,7 @@ def mapped_numbers(
 ) -> DataFrame:
     """The columns `keep`, then the columns `outputs` (double), which `numbers` [N, outputs] makes of the encoded columns and the codes of `segments`."""
     rows = _encoded_beside(frame, template, towers, keep, segments or {})
-    return _mapped(rows, _inputs(template, segments or {}), keep, outputs, numbers)
+    return mapped_encoded(rows, _inputs(template, segments or {}), keep, outputs, numbers)
 
 
 def served_rows(
@@ -132,7 +132,7 @@ def _scored(rows: DataFrame, conf: Conf, template: Template, towers: Sequence[st
     """Probabilities and what follows from them row by row: utility, expected engagements, flags."""
     heads = list(conf.heads)
     outputs = [*(f"p_{head}_raw" for head in heads), *(f"p_{head}" for head in heads), *FACTS]
-    scored = _mapped(rows, _inputs(template, segments), ABOUT, outputs, partial(_raw_and_calibrated, predict))
+    scored = mapped_encoded(rows, _inputs(template, segments), ABOUT, outputs, partial(_raw_and_calibrated, predict))
     utility = reduce(add, (F.col(f"p_{name}") * head.utility_weight for name, head in conf.heads.items()))
     expected = {f"expected_{head}": F.col(f"p_{head}") * F.col("expected_impressions") for head in heads}
     true_of = {
@@ -156,7 +156,7 @@ def _inputs(template: Template, segments: Values) -> list[str]:
     return [*encoded_columns(template), *(code_column(feature) for feature in segments)]
 
 
-def _mapped(rows: DataFrame, inputs: Sequence[str], keep: Sequence[str], outputs: Sequence[str], numbers: Numbers) -> DataFrame:
+def mapped_encoded(rows: DataFrame, inputs: Sequence[str], keep: Sequence[str], outputs: Sequence[str], numbers: Numbers) -> DataFrame:
     """The kept columns under their own names, then the columns `outputs` (double) that `numbers` makes of the columns `inputs`."""
     aside = [f"{KEPT}{name}" for name in keep]
     kept = [StructField(name, rows.schema[alias].dataType, rows.schema[alias].nullable) for name, alias in zip(keep, aside, strict=True)]
