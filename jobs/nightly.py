@@ -5,15 +5,18 @@ spark-submit jobs/nightly.py --conf-file conf/demo.yaml --from 2026-05-01 --to 2
 spark-submit jobs/nightly.py --conf-file conf/demo.yaml --backfill-from 2026-05-01 --from 2026-05-15 --to 2026-05-16
 
 Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 input missing, 4 validation failed, 5 training failed, 6 scoring failed,
-7 lock held or conflict, 8 candidate refused: yesterday's model serves. `<workdir>/runs/<day>/run_summary.json` says the same in words.
+7 lock held or conflict, 8 candidate refused: yesterday's model serves, 75 a rank or Spark itself was lost: try again.
+`<workdir>/runs/<day>/run_summary.json` says the same in words.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -34,7 +37,7 @@ STAGES: tuple[Stage, ...] = (*ETL, *MODEL, report.STAGE)
 
 def nightly(argv: Sequence[str] | None) -> int:
     arguments = options().parse_args(argv)
-    conf = conf_of(arguments)
+    conf = configured(arguments)
     first, last = span(arguments)
     chosen = stages_named(arguments.only)
     backfill = arguments.backfill_from
@@ -45,12 +48,18 @@ def nightly(argv: Sequence[str] | None) -> int:
         create_tables(spark, conf)
         if backfill:
             run_night(spark, conf, backfill, first - ONE_DAY, ETL)
+        run_id, summary = arguments.run_id, arguments.summary
         if chosen is not None and first != last:
-            return run_night(spark, conf, first, last, chosen)
+            return run_night(spark, conf, first, last, chosen, run_id, summary)
         # Of several nights the one refusal is not hidden by a later night that passes.
-        return max([run_night(spark, conf, day, day, chosen or STAGES) for day in days_between(first, last)], default=DONE)
+        return max([run_night(spark, conf, day, day, chosen or STAGES, run_id, summary) for day in days_between(first, last)], default=DONE)
     finally:
         spark.stop()
+
+
+def configured(arguments: argparse.Namespace) -> Conf:
+    conf = conf_of(arguments)
+    return conf.model_copy(update={"training": conf.training.model_copy(update={"warm_start": False})}) if arguments.full else conf
 
 
 def options() -> argparse.ArgumentParser:
@@ -62,7 +71,17 @@ def options() -> argparse.ArgumentParser:
         "--backfill-from", type=day_option, help="first build the days from here to the first night as one range: ingest, examples, gate"
     )
     given.add_argument("--only", help=f"stages, by comma: {', '.join(stage.name for stage in STAGES)}")
+    given.add_argument("--full", action="store_true", help="train from nothing on clock.train_days, whatever training.warm_start says")
+    given.add_argument("--run-id", type=run_name, help="one name for several commands of a night, so that summary and report tell of all")
+    given.add_argument("--summary", type=Path, help="write run_summary.json here too, for the program that started this one")
     return given
+
+
+def run_name(text: str) -> str:
+    """It also names a folder of the Data Docs."""
+    if not re.fullmatch(r"[\w-][\w.-]{0,249}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no run id; write letters, digits, _, - and . alone")
+    return text
 
 
 def span(arguments: argparse.Namespace) -> tuple[date, date]:
@@ -84,9 +103,17 @@ def stages_named(only: str | None) -> tuple[Stage, ...] | None:
     return tuple(stage for stage in STAGES if stage.name in names)
 
 
-def run_night(spark: SparkSession, conf: Conf, asked: date, day: date, stages: Sequence[Stage]) -> int:
-    """One night (or one range of days up to it) under its lock; a failure leaves its summary and goes on up."""
-    run = open_run(spark, conf, Night.of(day, conf), asked)
+def run_night(
+    spark: SparkSession,
+    conf: Conf,
+    asked: date,
+    day: date,
+    stages: Sequence[Stage],
+    run_id: str | None = None,
+    summary: Path | None = None,
+) -> int:
+    """One night (or one range of days up to it) under its lock; a failure leaves its summary (also at `summary`) and goes on up."""
+    run = open_run(spark, conf, Night.of(day, conf), asked, run_id)
     progress = Progress(spark, len(stages))
     begun = time.monotonic()
     with night_lock(conf.workdir, day, run.run_id):
@@ -95,12 +122,12 @@ def run_night(spark: SparkSession, conf: Conf, asked: date, day: date, stages: S
         try:
             for stage in stages:
                 run_stage(run, stage, progress)
-            code, reason = ending(run, stages)
+            code, reason = ending(run)
             if score.STAGE in stages:
                 write_views(spark, conf)
-            return finish(run, code, reason, begun, progress)
+            return finish(run, code, reason, begun, progress, summary)
         except Exception as error:
-            finish(run, code_of(error), f"{type(error).__name__}: {error}", begun, progress)
+            finish(run, code_of(error), f"{type(error).__name__}: {error}", begun, progress, summary)
             try:
                 report.write_failed(run, str(error).splitlines()[0])
             except Exception as second:  # the first error is the one to show
@@ -108,16 +135,16 @@ def run_night(spark: SparkSession, conf: Conf, asked: date, day: date, stages: S
             raise
 
 
-def ending(run: Run, stages: Sequence[Stage]) -> tuple[int, str]:
+def ending(run: Run) -> tuple[int, str]:
     """Exit code and reason of a night whose stages all ended; a refused candidate is told each time its night is run."""
-    decided = run.counts_of("publish_model") if publish_model.STAGE in stages else {}
+    decided = run.counts_of("publish_model") if any(row["stage"] == "publish_model" for row in run.records) else {}
     if decided.get("refused"):
         return REFUSED, publish_model.status_of(decided)
     return DONE, "done"
 
 
-def finish(run: Run, code: int, reason: str, begun: float, progress: Progress) -> int:
-    """Write `run_summary.json` and say how it ended."""
+def finish(run: Run, code: int, reason: str, begun: float, progress: Progress, also: Path | None = None) -> int:
+    """Write `run_summary.json` (the same `also` elsewhere) and say how it ended."""
     seconds = time.monotonic() - begun
     summary = {
         "run_id": run.run_id,
@@ -128,9 +155,12 @@ def finish(run: Run, code: int, reason: str, begun: float, progress: Progress) -
         "reason": reason,
         "seconds": round(seconds, 1),
         "stages": run.records,
+        "waiting": run.waiting,
         "report": str(run.run_dir / "report.html"),
     }
-    path = write_summary(run.run_dir, summary)
+    path = write_summary(run.run_dir / "run_summary.json", summary)
+    if also:
+        write_summary(also, summary)
     progress.say(f"{ {DONE: 'done', REFUSED: 'done, candidate refused,'}.get(code, 'FAILED') } in {seconds:.1f} s; {path}")
     if any(row["stage"] == "report" and row["status"] == "done" for row in run.records):
         progress.say(f"report  {run.run_dir / 'report.html'}\nscores  {table_path(run.conf.workdir, 'scores')} (day {run.night.scored})")

@@ -19,8 +19,8 @@ from etl.runs import code_hash, fingerprint
 from etl.snapshot import write_snapshot
 from etl.splits import ONE_DAY, first_training_night
 from etl.tables import pin, read_days
-from jobs.common import TRAINING, USAGE, NotYet, Outcome, Run, Stage, StageFailed
-from models.errors import SlotsMissing, TrainingFailed
+from jobs.common import AGAIN, TRAINING, USAGE, NotYet, Outcome, Run, Stage, StageFailed
+from models.errors import RanksLost, SlotsMissing, TrainingFailed
 from models.tracking import Record, tell_mlflow
 from models.trainer import TrainRequest, TrainResult, train
 
@@ -124,6 +124,8 @@ def fit(conf: Conf, chosen: Plan, model: str, bundle: Path, snapshot: Path) -> T
         return train(request)
     except SlotsMissing as error:
         raise StageFailed(str(error), USAGE) from error
+    except RanksLost as error:
+        raise StageFailed(str(error), AGAIN) from error
     except TrainingFailed as error:
         raise StageFailed(str(error), TRAINING) from error
 

@@ -27,6 +27,10 @@ class TrainingFailed(ModelsError):
         self.trace = trace
 
 
+class RanksLost(TrainingFailed):
+    """A rank was killed, stopped or late: another try goes on from the newest checkpoint."""
+
+
 class SlotsMissing(TrainingFailed):
     """Fewer tasks can run at once than training.ranks asks for."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from conf.training import Training
-from models.errors import TrainingFailed
+from models.errors import RanksLost, TrainingFailed
 from models.rank_voices import ON_TERMINAL, SILENT_SECONDS, Failure, Heard
 
 STALL_WARNING_SECONDS = 60
@@ -75,19 +75,19 @@ def why(heard: Heard, training: Training, error: Exception) -> TrainingFailed:
         return failed_rank(cause, ranks)
     if heard.stopped:
         named = " and ".join(f"{heard.name(rank)} for {seconds:.0f} s" for rank, seconds in heard.stopped.items())
-        return TrainingFailed(
+        return RanksLost(
             f"of {ranks} ranks one no longer answered, so all were ended: nothing was heard from {named}; its process was stopped, or "
             f"starved of CPU or memory. If it was only slow, raise training.stall_shutdown_seconds (now {training.stall_shutdown_seconds})"
         )
     if heard.lost:
-        return TrainingFailed(
+        return RanksLost(
             f"of {ranks} ranks one ended before its work was done, without a word: {heard.name(heard.lost[0])} was killed; if it was for "
             f"memory, lower training.batch_size"
         )
     if heard.failures:
         behind = heard.behind()
         slow = f"{' and '.join(map(heard.name, behind))} did not come to the exchange that the others waited in; " if behind else ""
-        return TrainingFailed(
+        return RanksLost(
             f"the {ranks} ranks lost each other: {slow}rank {heard.failures[0].rank} says {heard.failures[0].error}. If one was only slow, "
             f"raise training.stall_shutdown_seconds (now {training.stall_shutdown_seconds})",
             heard.failures[0].trace,

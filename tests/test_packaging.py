@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "pyspark": ("etl/", "validation/", "jobs/"),
     "delta": ("etl/",),
     "great_expectations": ("validation/",),
+    "airflow": ("jobs/dags/",),  # in an environment of its own; tests/jobs/test_airflow.py holds that these files import nothing of ours
     # Our own. Horovod's workers import models/ and conf/ alone; a predictor is handed to etl/ by a job.
     "jobs": ("jobs/",),
     "models": ("models/", "jobs/", "validation/"),
@@ -94,6 +95,12 @@ def test_a_directory_is_a_dependency():
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_code_of_a_package_lies_in_no_folder_below_it_but_the_dag_files():
+    """So etl.runs.code_hash reads all that a stage may import, and a change of a DAG file makes no table again."""
+    below = {file.relative_to(ROOT).parent.as_posix() for file in sources()} - set(PACKAGES)
+    assert below == {"jobs/dags"}
+
+
 def test_the_reader_of_loads_knows_safe_from_unsafe():
     unsafe = [
         "torch.load(path)",
@@ -116,8 +123,9 @@ def test_no_artifact_is_ever_unpickled():
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_lock_pins_every_package_by_hash_and_names_no_host():
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("file", ["requirements.lock", "airflow.lock"])
+def test_a_lock_pins_every_package_by_hash_and_names_no_host(file):
+    lock = (ROOT / file).read_text(encoding="utf-8")
     entries = re.split(r"\n(?=\S)", lock.strip())
     wrong = [entry for entry in entries if not re.fullmatch(r"[a-z0-9.-]+==\S+(?: \\\n    --hash=sha256:[0-9a-f]{64})+", entry)]
     assert not wrong, f"not `name==version` with hashes alone: {wrong[:3]}"

@@ -13,8 +13,9 @@ from etl.registry import model_dir, publish, register
 from etl.splits import Night
 from etl.tables import create_table, overwrite_days
 from jobs.common import NotYet, Run, open_run
+from jobs.nightly import configured, options
 from jobs.train import Plan, plan
-from tests.jobs.nights import day
+from tests.jobs.nights import ROOT, day
 from tests.small import rows, small_conf
 
 
@@ -52,3 +53,10 @@ def test_days_without_rows_are_passed_over_and_a_night_without_any_says_when_the
     assert plan(run) == Plan(on(5), on(10), "m13")
     published(run, night=14, trained_to=9)  # nothing is new since this one: day 10 has no rows
     assert plan(run) == Plan(on(3), on(10), None)
+
+
+def test_a_night_can_be_told_to_train_from_nothing() -> None:
+    given = ["--conf-file", str(ROOT / "conf" / "tiny.yaml"), "--day", day(7)]
+    warm, full = (configured(options().parse_args(given + more)) for more in ([], ["--full"]))
+    assert warm.training.warm_start and not full.training.warm_start
+    assert full.training == warm.training.model_copy(update={"warm_start": False})

@@ -14,7 +14,7 @@ from torch import Tensor
 from conf.training import Training
 from models import bundle
 from models.backends import launch
-from models.errors import SlotsMissing, TrainingFailed
+from models.errors import RanksLost, SlotsMissing, TrainingFailed
 from models.trainer import TrainRequest
 from tests.models.ranks import Seen, fail_on_rank_1, hold_up_rank_1, kill_rank_1, seen_then_trained, stop_rank_1
 from tests.models.snapshots import SMALL, TRAINING, example_columns, write_snapshot
@@ -74,21 +74,19 @@ def test_a_rank_of_this_machine_that_fails_is_named_with_its_cause_and_no_proces
 
 
 def test_a_rank_of_this_machine_that_is_killed_is_named():
-    with pytest.raises(TrainingFailed, match=r"of 2 ranks one ended before its work was done, without a word: rank 1 on \S+ was killed"):
+    with pytest.raises(RanksLost, match=r"of 2 ranks one ended before its work was done, without a word: rank 1 on \S+ was killed"):
         launch(two_ranks("torch"), kill_rank_1)
     assert ranks_left() == []
 
 
 def test_a_rank_of_this_machine_that_is_stopped_is_named_and_killed():
-    with pytest.raises(TrainingFailed, match=r"one no longer answered.*nothing was heard from rank 1 on \S+ for \d+ s"):
+    with pytest.raises(RanksLost, match=r"one no longer answered.*nothing was heard from rank 1 on \S+ for \d+ s"):
         launch(two_ranks("horovodrun", stall_shutdown_seconds=4), stop_rank_1)
     assert ranks_left() == []
 
 
 def test_a_rank_that_lives_and_does_not_come_is_named_by_those_that_waited():
-    with pytest.raises(
-        TrainingFailed, match=r"lost each other: rank 1 on \S+ did not come to the exchange.*rank 0 says PeerLost: exchange 3"
-    ):
+    with pytest.raises(RanksLost, match=r"lost each other: rank 1 on \S+ did not come to the exchange.*rank 0 says PeerLost: exchange 3"):
         launch(two_ranks("torch", stall_shutdown_seconds=3), hold_up_rank_1)
     assert ranks_left() == []
 

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from models.backends import launch
-from models.errors import SlotsMissing, TrainingFailed
+from models.errors import RanksLost, SlotsMissing, TrainingFailed
 from models.rank_voices import Ears, Failure, Heard, Relay, Voice
 from models.rank_watch import ended_together, why
 from tests.models.ranks import fail_on_rank_1, stop_rank_1
@@ -29,7 +29,7 @@ def test_a_rank_that_fails_is_named_with_its_cause_and_signals_stay_the_drivers(
 
 
 def test_a_rank_that_no_longer_answers_ends_the_training_and_is_named(spark: SparkSession):
-    with pytest.raises(TrainingFailed, match=r"of 2 ranks one no longer answered.*nothing was heard from rank 1 on \S+ for \d+ s"):
+    with pytest.raises(RanksLost, match=r"of 2 ranks one no longer answered.*nothing was heard from rank 1 on \S+ for \d+ s"):
         launch(TWO_RANKS.model_copy(update={"stall_shutdown_seconds": 8}), stop_rank_1)
 
 

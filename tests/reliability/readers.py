@@ -49,7 +49,7 @@ def day_of(number: int) -> date:
 def made_scores(spark: SparkSession, conf: Conf, number: int, rows: int) -> DataFrame:
     table = schemas.scores(conf)
     fixed = {"day": F.lit(day_of(number)), "run_id": F.lit(f"r{number:03d}"), "model": F.lit("m1"), "source": F.lit("feed")}
-    fixed |= {"tower": F.lit("feed"), "inventory_id": F.col("id").cast("string"), "flags": F.array().cast("array<string>")}
+    fixed |= {"tower": F.lit("feed"), "inventory_id": F.col("id").cast("string"), "flags": F.array(F.lit("made"))}
     columns = [
         fixed.get(field.name, F.lit(0.25 if field.name.startswith("p_") else None)).cast(field.dataType).alias(field.name)
         for field in table.columns
