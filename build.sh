@@ -70,7 +70,8 @@ find_browser() { type -P chromium || type -P google-chrome || type -P chromium-b
 install_browser() {  # for root on Debian or Ubuntu alone; with a font, without which no text has a width
   ((EUID == 0)) && type -P apt-get >/dev/null || return 1
   printf 'installing Chromium, for the tests of pages\n'
-  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${BROWSER_PACKAGES[@]}" >/dev/null
+  local quietly="apt-get -qq -o Acquire::Retries=3"
+  $quietly update && DEBIAN_FRONTEND=noninteractive $quietly install -y --no-install-recommends "${BROWSER_PACKAGES[@]}" >/dev/null
 }
 
 require_machine() {  # names everything that is missing at once, with the command that installs it; sets JAVA_HOME and PYTHON

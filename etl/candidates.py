@@ -32,7 +32,7 @@ def with_features(rows: DataFrame, spark: SparkSession, conf: Conf, first: date,
 def with_features_of_either(rows: DataFrame, spark: SparkSession, conf: Conf, days: tuple[date, date]) -> DataFrame:
     """Each row of `inventory` of these two days twice: with the features that the scorer of the first knew and with those of the second.
 
-    `features` says which, 0 or 1. A user or ad of which the other day knew no feature keeps what its own day knows: that it is new is the
+    The column `features` says which, 0 or 1. A user or ad of which the other day knew no feature keeps what its own day knows: that it is new is the
     inventory's change, not its features'.
     """
     first, last = min(days), max(days)

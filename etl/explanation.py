@@ -26,8 +26,23 @@ from etl.scores import Numbers, mapped_numbers
 from etl.tables import read_days
 
 FACTORS = ("model", "calibrator", "features", "inventory")
-SEGMENT, ALL_ROWS = "segment", "(all)"
+SEGMENT, FEATURES, INVENTORY, ALL_ROWS = "_segment", "_features", "_inventory", "(all)"
 SAMPLED = 20_000  # rows that are scored once a feature
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which rows of inventory are explained: each value of the column `by` by itself, or all together; with `value` those alone that have it."""
+
+    by: str | None = None
+    value: str | None = None
+
+    def rows(self, spark: SparkSession, conf: Conf, scored: date) -> DataFrame:
+        """Of one day, with the segment that each belongs to."""
+        rows = read_days(spark, conf.workdir, schemas.inventory(conf), scored, scored)
+        segment = F.lit(ALL_ROWS) if self.by is None else F.coalesce(F.col(self.by), F.lit("(missing)"))
+        rows = rows.withColumn(SEGMENT, segment)
+        return rows if self.value is None else rows.where(F.col(SEGMENT) == F.lit(self.value))
 
 
 @dataclass(frozen=True)
@@ -63,23 +78,13 @@ class Sums:
         return mean[..., self.heads.index(quantity.removeprefix("p_"))]
 
 
-def inventory_of(spark: SparkSession, conf: Conf, scored: date, by: str | None, value: str | None) -> DataFrame:
-    """Rows of `inventory` with `segment`: their value of the column `by`, or one for all; where `value` is given, those that have it."""
-    rows = read_days(spark, conf.workdir, schemas.inventory(conf), scored, scored)
-    segment = F.lit(ALL_ROWS) if by is None else F.coalesce(F.col(by), F.lit("(missing)"))
-    rows = rows.withColumn(SEGMENT, segment)
-    return rows if value is None else rows.where(F.col(SEGMENT) == F.lit(value))
-
-
-def sums_of(
-    spark: SparkSession, conf: Conf, sides: tuple[Side, Side], values: Mapping[str, Sequence[str]], by: str | None, value: str | None
-) -> Sums:
-    """Every mixture of the two days, of each value of the column `by`. `values`: as `Side.under` takes them."""
+def sums_of(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], values: Mapping[str, Sequence[str]], chosen: Chosen) -> Sums:
+    """Every mixture of the two days, which are not the same one. `values`: as `Side.under` takes them."""
     heads, one_model = list(conf.heads), sides[0].model == sides[1].model
     days = sides[0].scored, sides[1].scored
-    rows = reduce(DataFrame.unionByName, (inventory_of(spark, conf, day, by, value) for day in days))
-    known = with_features_of_either(rows, spark, conf, days)
-    known = known.withColumn("inventory", (F.col("day") == F.lit(days[1])).cast("int"))
+    rows = reduce(DataFrame.unionByName, (chosen.rows(spark, conf, day) for day in days))
+    known = with_features_of_either(rows, spark, conf, days).withColumnRenamed("features", FEATURES)
+    known = known.withColumn(INVENTORY, (F.col("day") == F.lit(days[1])).cast("int"))
     calibrators = [side.calibrator for side in sides]
     found = [_summed(known, side, heads, calibrators, values) for side in (sides[:1] if one_model else sides)]
     return _joined(found * 2 if one_model else found, heads)
@@ -90,7 +95,7 @@ def _summed(
 ) -> pd.DataFrame:
     """(features, inventory, segment) -> rows, and per calibrator and head the sums of p and of p x expected_impressions."""
     outputs = [f"{calibrator}_{head}" for calibrator in range(len(calibrators)) for head in heads]
-    keys, numbers = ("features", "inventory", SEGMENT), side.under(calibrators, values)
+    keys, numbers = (FEATURES, INVENTORY, SEGMENT), side.under(calibrators, values)
     scored = mapped_numbers(known, side.template, side.towers, (*keys, "expected_impressions"), outputs, numbers, values)
     sums: list[Column] = [F.count(F.lit(1)).alias("rows")]
     for name in outputs:
@@ -113,29 +118,22 @@ def _joined(of_models: Sequence[pd.DataFrame], heads: Sequence[str]) -> Sums:
     return Sums(segments, list(heads), rows, probability, expected)
 
 
-def published_sums(spark: SparkSession, conf: Conf, days: Sequence[date], by: str | None, value: str | None) -> pd.DataFrame:
+def published_sums(spark: SparkSession, conf: Conf, days: Sequence[date], chosen: Chosen) -> pd.DataFrame:
     """(day, segment) -> sums of each p, as the table `scores` has them."""
     table, parts = schemas.scores(conf), []
     for day in days:
-        inventory = inventory_of(spark, conf, day, by, value).select("inventory_id", SEGMENT)
+        inventory = chosen.rows(spark, conf, day).select("inventory_id", SEGMENT)
         parts.append(read_days(spark, conf.workdir, table, day, day).join(inventory, on="inventory_id", how="inner"))
     sums = [F.sum(f"p_{head}").alias(head) for head in conf.heads]
     return reduce(DataFrame.unionByName, parts).groupBy("day", SEGMENT).agg(*sums).toPandas().set_index(["day", SEGMENT])
 
 
-def feature_effects(
-    spark: SparkSession,
-    conf: Conf,
-    side: Side,
-    numbers: Numbers,
-    values: Mapping[str, Sequence[str]],
-    features: int,
-    heads: Sequence[str],
-    by: str | None,
-    value: str | None,
+def feature_means(
+    spark: SparkSession, conf: Conf, side: Side, numbers: Numbers, values: Mapping[str, Sequence[str]], features: int, chosen: Chosen
 ) -> np.ndarray:
-    """float64 [1 + features, H]: mean probabilities of the chosen rows, and of SAMPLED of them where there are more, as `numbers` gives them."""
-    rows = inventory_of(spark, conf, side.scored, by, value)
+    """float64 [1 + features, H]: mean probabilities of the chosen rows (of SAMPLED of them where there are more) as they are, and without each
+    feature. `numbers` gives these side by side."""
+    rows, heads = chosen.rows(spark, conf, side.scored), list(conf.heads)
     share = min(1.0, SAMPLED / max(rows.count(), 1))
     some = rows.where(F.pmod(F.xxhash64("inventory_id"), F.lit(1_000_000)) < round(1_000_000 * share))
     outputs = [f"{without}_{head}" for without in range(1 + features) for head in heads]
@@ -143,4 +141,4 @@ def feature_effects(
     scored = mapped_numbers(known, side.template, side.towers, (SEGMENT,), outputs, numbers, values)
     found = scored.agg(*(F.avg(name).alias(name) for name in outputs)).first()
     assert found is not None
-    return np.array([found[name] if found[name] is not None else np.nan for name in outputs]).reshape(1 + features, len(heads))
+    return np.array([np.nan if mean is None else mean for mean in found]).reshape(1 + features, len(heads))

@@ -167,7 +167,7 @@ CALIBRATION_SEGMENTS = Table(
         column("model", STRING, "model id", nullable=False),
         column("head", STRING, "engagement head; a child head stands for p(child | parent) on rows with parent 1", nullable=False),
         column("tower", STRING, "tower", nullable=False),
-        column("by", STRING, "feature whose value makes the segment", nullable=False),
+        column("by", STRING, "feature of a closed list whose value makes the segment; or (hour), (advertiser), (ad)", nullable=False),
         column("value", STRING, "its value; (missing) where there is none", nullable=False),
         column("measured_day", DATE, "the held-out day M", nullable=False),
         column("rows", LONG, "labelled rows"),

@@ -1,6 +1,7 @@
 """Predicted and observed engagements by segment of the held-out day: which country, device or ad format the calibrator leaves behind.
 
-A segment is a value of one column, within a tower. Rows of `served` know their log-odds, those of `examples` their values.
+A segment is a value of one column, within a tower. Rows of `served` know their log-odds, those of `examples` their values. Beside the features of
+a closed list there are three that every log has, in brackets: the hour (UTC), the advertiser's size and whether the ad is new.
 """
 
 from __future__ import annotations
@@ -10,17 +11,35 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.window import Window
 
 from conf.schema import Head
 from conf.template import Template
 from etl.calibration_stats import FIXED_POINT, labelled
 
 MISSING = "(missing)"
+HOUR, ADVERTISER, AD = "(hour)", "(advertiser)", "(ad)"
 
 
 def closed_lists(template: Template) -> list[str]:
     """Features whose values a person can name: of a closed list, one string a row."""
     return [feature.column for feature in template.features if feature.type == "one_hot" and not feature.length]
+
+
+def with_common_segments(examples: DataFrame, earlier: DataFrame) -> DataFrame:
+    """Add what every log can be told apart by. One row in, one row out.
+
+    (hour): of being shown, 00 to 23. (advertiser): which tenth of all impressions, those of the largest advertisers first. (ad): new where
+    `earlier`, examples of earlier days, do not hold it, else known.
+    """
+    sizes = examples.where("advertiser_id IS NOT NULL").groupBy("advertiser_id").agg(F.count(F.lit(1)).alias("_rows"))
+    larger = Window.orderBy(F.col("_rows").desc(), "advertiser_id").rowsBetween(Window.unboundedPreceding, -1)
+    before, total = F.coalesce(F.sum("_rows").over(larger), F.lit(0)), F.sum("_rows").over(Window.partitionBy())
+    tenth = F.format_string("tenth %02d", (F.floor(before * 10 / total) + 1).cast("int"))
+    advertisers = sizes.select("advertiser_id", tenth.alias(ADVERTISER))
+    known = earlier.select("ad_id").distinct().withColumn(AD, F.lit("known"))
+    joined = examples.join(advertisers, on="advertiser_id", how="left").join(known, on="ad_id", how="left")
+    return joined.withColumns({HOUR: F.date_format("shown_at", "HH"), AD: F.coalesce(AD, F.lit("new"))})
 
 
 def segment_sums(staged: DataFrame, examples: DataFrame, heads: Mapping[str, Head], columns: Sequence[str]) -> pd.DataFrame:

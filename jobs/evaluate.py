@@ -19,7 +19,7 @@ from etl.calibration_stats import binned
 from etl.grouped import KEYS, user_sums
 from etl.registry import calibrator_file
 from etl.schemas import ALL, CALIBRATION_DAILY, CALIBRATION_SEGMENTS, METRICS
-from etl.segments import closed_lists, segment_sums
+from etl.segments import AD, ADVERTISER, HOUR, closed_lists, segment_sums, with_common_segments
 from etl.session import side_by_side
 from etl.tables import frame_of, overwrite_days, read_days
 from jobs.calibrate import served_by
@@ -37,7 +37,7 @@ def inputs(run: Run) -> dict[str, str]:
         found |= run.contents.of_days("served", held_out, held_out, one.model) | run.contents.of_file(
             calibrator_file(one.model, run.night.day)
         )
-    return found | run.contents.of_days("examples", held_out, held_out)
+    return found | run.contents.of_days("examples", run.night.train_from, held_out)
 
 
 def work(run: Run) -> Outcome:
@@ -134,13 +134,12 @@ def reliability_rows(counted: pd.DataFrame, groups: int) -> Iterator[dict[str, A
 
 
 def segments_of(run: Run, rows: DataFrame) -> pd.DataFrame:
-    """Sums by model and segment of the held-out day; none without features of a closed list."""
-    conf, held_out = run.conf, run.night.held_out
-    columns = closed_lists(conf.template)
-    if not columns:
-        return pd.DataFrame(columns=["model"])
-    examples = read_days(run.spark, conf.workdir, schemas.examples(conf), held_out, held_out)
-    return segment_sums(rows, examples, conf.heads, columns)
+    """Sums by model and segment of the held-out day."""
+    conf, night, table = run.conf, run.night, schemas.examples(run.conf)
+    examples = read_days(run.spark, conf.workdir, table, night.held_out, night.held_out)
+    earlier = read_days(run.spark, conf.workdir, table, night.train_from, night.calibrate_to)
+    columns = [*closed_lists(conf.template), HOUR, ADVERTISER, AD]
+    return segment_sums(rows, with_common_segments(examples, earlier), conf.heads, columns)
 
 
 def segment_rows(sums: pd.DataFrame) -> Iterator[dict[str, Any]]:

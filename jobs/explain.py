@@ -26,7 +26,7 @@ from pyspark.sql import SparkSession
 from conf.schema import Conf
 from conf.template import Template
 from etl import schemas
-from etl.explanation import FACTORS, Side, Sums, feature_effects, published_sums, sums_of
+from etl.explanation import FACTORS, Chosen, Side, Sums, feature_means, published_sums, sums_of
 from etl.landing import InputMissing
 from etl.registry import calibrator_file, model_dir
 from etl.runs import fingerprint
@@ -79,6 +79,8 @@ def require_columns(conf: Conf, asked: argparse.Namespace) -> None:
     strings = [field.name for field in schemas.inventory(conf).columns if field.dataType == schemas.STRING]
     if asked.by is not None and asked.by not in strings:
         raise StageFailed(f"--by names {asked.by}; it may name {', '.join(strings)}", USAGE)
+    if asked.against == asked.day:
+        raise StageFailed(f"--against is --day, {asked.day}; name two days", USAGE)
     if asked.value is not None and asked.by is None:
         raise StageFailed("--value chooses rows by a column; name it with --by", USAGE)
 
@@ -105,7 +107,11 @@ def side_of(spark: SparkSession, conf: Conf, scored: date) -> Side:
 
 def answer(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], asked: argparse.Namespace) -> dict[str, Any]:
     weights = {name: head.utility_weight for name, head in conf.heads.items()}
-    sums = sums_of(spark, conf, sides, all_values([side.calibrator for side in sides]), asked.by, asked.value)
+    chosen = Chosen(asked.by, asked.value)
+    sums = sums_of(spark, conf, sides, all_values([side.calibrator for side in sides]), chosen)
+    if not sums.segments:
+        told = f"with {asked.by} {asked.value}" if asked.value is not None else "at all"
+        raise InputMissing(f"no inventory {told} on {sides[0].scored} or {sides[1].scored}")
     values = sums.of(asked.of, weights)
     parts = shapley(values, len(FACTORS))
     before, after = values[0, 0, 0, 0], values[1, 1, 1, 1]
@@ -129,16 +135,16 @@ def answer(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], asked: arg
         ],
         "shown_of": len(ranked),
         "on_one_day_only": len(sums.segments) - len(ranked),
-        "differs_from_published": differences(spark, conf, sides, sums, asked),
+        "differs_from_published": differences(spark, conf, sides, sums, chosen),
     }
     if asked.features:
-        told["features"] = features_of(spark, conf, sides[1], weights, asked)
+        told["features"] = features_of(spark, conf, sides[1], weights, asked.of, chosen)
     return told
 
 
-def differences(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], sums: Sums, asked: argparse.Namespace) -> list[float]:
+def differences(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], sums: Sums, chosen: Chosen) -> list[float]:
     """How far each day's sums of probabilities, made again, are from those published, as a share of these; the largest of any segment and head."""
-    published = published_sums(spark, conf, [side.scored for side in sides], asked.by, asked.value)
+    published = published_sums(spark, conf, [side.scored for side in sides], chosen)
     found = []
     for which, side in enumerate(sides):
         index = pd.MultiIndex.from_product([[side.scored], sums.segments])
@@ -148,15 +154,14 @@ def differences(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], sums:
     return found
 
 
-def features_of(spark: SparkSession, conf: Conf, side: Side, weights: dict[str, float], asked: argparse.Namespace) -> list[dict[str, Any]]:
+def features_of(spark: SparkSession, conf: Conf, side: Side, weights: dict[str, float], of: str, chosen: Chosen) -> list[dict[str, Any]]:
     """What the mean would be without each feature; of all chosen rows together."""
     features = [feature for feature in side.template.features if feature.family != "serving"]
     values = all_values([side.calibrator])
     numbers = partial(without_each, str(model_dir(conf, side.model)), side.calibrator, values, features)
-    heads = list(conf.heads)
-    means = feature_effects(spark, conf, side, numbers, values, len(features), heads, asked.by, asked.value)
-    column = asked.of.split("_", 1)[1] if asked.of != "utility" else ""
-    mean = means @ np.array([weights[head] for head in heads]) if asked.of == "utility" else means[:, heads.index(column)]
+    means = feature_means(spark, conf, side, numbers, values, len(features), chosen)
+    heads = list(weights)
+    mean = means @ np.array(list(weights.values())) if of == "utility" else means[:, heads.index(of.split("_", 1)[1])]
     found = [
         {"feature": feature.column, "family": feature.family, "mean": float(mean[0]), "without": float(mean[1 + number])}
         for number, feature in enumerate(features)
@@ -170,9 +175,11 @@ def lines_of(told: dict[str, Any]) -> list[str]:
     lines = [f"{told['of']} of {last} against {first}, models {' and '.join(told['models'])}"]
     for segment in told["segments"]:
         before, after = segment["before"], segment["after"]
-        share = f", {after / before - 1:+.1%}" if before else ""
         rows = " -> ".join(f"{count:,}" for count in segment["rows"])
-        lines += ["", f"{by} {segment['segment']}: {before:,.6g} -> {after:,.6g} ({after - before:+,.4g}{share}); rows {rows}"]
+        lines += [
+            "",
+            f"{by} {segment['segment']}: {before:,.6g} -> {after:,.6g} ({after - before:+,.4g}{_share(before, after)}); rows {rows}",
+        ]
         lines += [f"    {factor:<12}{part:+14,.4g}" for factor, part in sorted(segment["parts"].items(), key=lambda pair: -abs(pair[1]))]
     if told["shown_of"] > len(told["segments"]):
         lines += ["", f"{len(told['segments'])} of {told['shown_of']:,} shown; --top shows more, --value one"]
@@ -181,7 +188,7 @@ def lines_of(told: dict[str, Any]) -> list[str]:
     if "features" in told:
         lines += ["", f"What each feature is worth on {last}: the mean if it were not known"]
         lines += [
-            f"    {row['feature']:<28}{row['family']:<9}{row['mean']:.4g} -> {row['without']:.4g} ({row['without'] / row['mean'] - 1:+.1%})"
+            f"    {row['feature']:<28}{row['family']:<9}{row['mean']:.4g} -> {row['without']:.4g}{_share(row['mean'], row['without'])}"
             for row in told["features"]
         ]
     for day, differs in zip(told["days"], told["differs_from_published"], strict=True):
@@ -191,6 +198,11 @@ def lines_of(told: dict[str, Any]) -> list[str]:
                 f"Beware: the published scores of {day} do not come out again, by up to {differs:.2%}: its tables have changed since.",
             ]
     return lines
+
+
+def _share(before: float, after: float) -> str:
+    """By how much it changed, as a share of what it was."""
+    return f", {(after - before) / abs(before):+.1%}" if before else ""
 
 
 if __name__ == "__main__":

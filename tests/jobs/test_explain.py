@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from conf.schema import Conf
 from etl import schemas
 from etl.candidates import with_features
+from etl.landing import InputMissing
 from etl.registry import calibrator_file, model_dir
 from etl.runs import fingerprint
 from etl.scores import score_inventory
@@ -184,12 +185,15 @@ def test_an_answer_that_cannot_be_given_says_what_is_missing(spark: SparkSession
     refused: dict[str, Callable[[], Any]] = {
         "it may name utility, p_click": lambda: explained(spark, first, "--of", "clicks"),
         "--by names country; it may name": lambda: explained(spark, first, "--by", "country"),
+        "--against is --day, 2026-05-11; name two days": lambda: explained(spark, first, "--against", AFTER.isoformat()),
         "name it with --by": lambda: explained(spark, first, "--value", "c1"),
     }
     for words, ask in refused.items():
         with pytest.raises(StageFailed, match=words):
             ask()
-    with pytest.raises(Exception, match="scores hold no rows of 2026-05-01; run the night of 2026-04-30"):
+    with pytest.raises(InputMissing, match="no inventory with campaign_id nothing on 2026-05-10 or 2026-05-11"):
+        explained(spark, first, "--by", "campaign_id", "--value", "nothing")
+    with pytest.raises(InputMissing, match="scores hold no rows of 2026-05-01; run the night of 2026-04-30"):
         side_of(spark, first, BEFORE - timedelta(days=9))
     file = Path(first.workdir) / calibrator_file("m1", BEFORE - ONE_DAY)
     fitted = file.read_text()
