@@ -110,8 +110,8 @@ def answer(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], asked: arg
     chosen = Chosen(asked.by, asked.value)
     sums = sums_of(spark, conf, sides, all_values([side.calibrator for side in sides]), chosen)
     if not sums.segments:
-        told = f"with {asked.by} {asked.value}" if asked.value is not None else "at all"
-        raise InputMissing(f"no inventory {told} on {sides[0].scored} or {sides[1].scored}")
+        which = f"with {asked.by} {asked.value}" if asked.value is not None else "at all"
+        raise InputMissing(f"no inventory {which} on {sides[0].scored} or {sides[1].scored}")
     values = sums.of(asked.of, weights)
     parts = shapley(values, len(FACTORS))
     before, after = values[0, 0, 0, 0], values[1, 1, 1, 1]
