@@ -117,7 +117,7 @@ def _quoted(name: str, engine: Engine) -> str:
 
 
 def write_views(spark: SparkSession, conf: Conf) -> Path:
-    """Replace the files of SQL, each whole; gives their folder."""
+    """Replace the files of SQL, each whole, one after the other: a kill between them leaves one a publication behind until the night is run again."""
     folder = Path(conf.workdir).resolve() / "views"
     folder.mkdir(parents=True, exist_ok=True)
     for engine in ENGINES:
