@@ -73,9 +73,14 @@ class Sums:
             return self.expected[..., self.heads.index(quantity.removeprefix("expected_"))]
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = self.probability / self.rows[None, None, None, :, :, None]
-        if quantity == "utility":
-            return mean @ np.array([weights[head] for head in self.heads])
-        return mean[..., self.heads.index(quantity.removeprefix("p_"))]
+        return mean_of(quantity, mean, weights)
+
+
+def mean_of(quantity: str, mean_H: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
+    """[...] from mean probabilities [..., H], heads as in `weights`: utility, or the mean of the head that `quantity` names."""
+    if quantity == "utility":
+        return mean_H @ np.array(list(weights.values()))
+    return mean_H[..., list(weights).index(quantity.split("_", 1)[1])]
 
 
 def sums_of(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], values: Mapping[str, Sequence[str]], chosen: Chosen) -> Sums:

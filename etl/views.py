@@ -13,9 +13,7 @@ whole. DuckDB reads a version's Parquet files by name: Delta's log is not needed
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from pyspark.sql import SparkSession
@@ -114,17 +112,6 @@ def _parquet(spark: SparkSession, conf: Conf, table: schemas.Table, version: int
 
 def _quoted(name: str, engine: Engine) -> str:
     return f"`{name}`" if engine == "spark" else f'"{name}"'
-
-
-def write_views(spark: SparkSession, conf: Conf) -> Path:
-    """Replace the files of SQL, each whole, one after the other: a kill between them leaves one a publication behind until the night is run again."""
-    folder = Path(conf.workdir).resolve() / "views"
-    folder.mkdir(parents=True, exist_ok=True)
-    for engine in ENGINES:
-        fresh = folder / f".{engine}.new"
-        fresh.write_text(views_sql(spark, conf, engine), encoding="utf-8")
-        os.replace(fresh, folder / f"{engine}.sql")
-    return folder
 
 
 def make_views(spark: SparkSession, sql: str) -> None:

@@ -9,10 +9,14 @@ Each night leaves the views in `<workdir>/views/` too, over the versions that it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from pyspark.sql import SparkSession
+
+from conf.schema import Conf
 from etl.session import start
 from etl.views import ENGINES, dictionary, views_sql
-from jobs.common import DONE, conf_of, main, parser
+from jobs.common import DONE, conf_of, main, parser, write_whole
 
 
 def describe(argv: Sequence[str] | None) -> int:
@@ -31,6 +35,12 @@ def describe(argv: Sequence[str] | None) -> int:
     finally:
         spark.stop()
     return DONE
+
+
+def write_views(spark: SparkSession, conf: Conf) -> None:
+    """Replace the files of SQL, each whole, one after the other: a kill between them leaves one a publication behind until the night is run again."""
+    for engine in ENGINES:
+        write_whole(Path(conf.workdir).resolve() / "views" / f"{engine}.sql", views_sql(spark, conf, engine))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pyspark.sql import SparkSession
 from conf.schema import Conf
 from conf.template import Template
 from etl import schemas
-from etl.explanation import FACTORS, Chosen, Side, Sums, feature_means, published_sums, sums_of
+from etl.explanation import FACTORS, Chosen, Side, Sums, feature_means, mean_of, published_sums, sums_of
 from etl.landing import InputMissing
 from etl.registry import calibrator_file, model_dir
 from etl.runs import fingerprint
@@ -159,9 +159,7 @@ def features_of(spark: SparkSession, conf: Conf, side: Side, weights: dict[str, 
     features = [feature for feature in side.template.features if feature.family != "serving"]
     values = all_values([side.calibrator])
     numbers = partial(without_each, str(model_dir(conf, side.model)), side.calibrator, values, features)
-    means = feature_means(spark, conf, side, numbers, values, len(features), chosen)
-    heads = list(weights)
-    mean = means @ np.array(list(weights.values())) if of == "utility" else means[:, heads.index(of.split("_", 1)[1])]
+    mean = mean_of(of, feature_means(spark, conf, side, numbers, values, len(features), chosen), weights)
     found = [
         {"feature": feature.column, "family": feature.family, "mean": float(mean[0]), "without": float(mean[1 + number])}
         for number, feature in enumerate(features)

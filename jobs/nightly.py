@@ -25,9 +25,9 @@ from etl.lock import night_lock
 from etl.session import start
 from etl.splits import ONE_DAY, Night, days_between
 from etl.tables import create_tables, table_path
-from etl.views import write_views
 from jobs import build_examples, calibrate, evaluate, gate, ingest, publish_model, report, score, train
 from jobs.common import DONE, REFUSED, Run, Stage, code_of, conf_of, day_option, main, open_run, parser, run_stage, write_summary
+from jobs.describe import write_views
 from jobs.progress import Progress
 
 ETL = (ingest.STAGE, build_examples.STAGE, gate.STAGE)

@@ -17,7 +17,8 @@ from etl import schemas
 from etl.registry import publish
 from etl.splits import ONE_DAY
 from etl.tables import append, create_tables, overwrite_days
-from etl.views import dictionary, make_views, views_sql, write_views
+from etl.views import dictionary, make_views, views_sql
+from jobs.describe import write_views
 from tests.small import DAY, at, rows, small_conf
 
 NEXT = DAY + ONE_DAY

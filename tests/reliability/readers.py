@@ -35,7 +35,8 @@ from etl.registry import publish
 from etl.session import start
 from etl.splits import ONE_DAY
 from etl.tables import create_tables, overwrite_days
-from etl.views import make_views, write_views
+from etl.views import make_views
+from jobs.describe import write_views
 from tests.small import small_conf
 
 ROOT = Path(__file__).parents[2]
