@@ -16,7 +16,7 @@ DEFAULT_KEYS = {name: f"{name}_id" for name in ("user", "ad", "campaign", "adver
 class History(Strict):
     """What `family: history` features count. Off while the template names none."""
 
-    days: int = Field(7, ge=1, le=90, description="how many days before the impression's are summed up, days")
+    days: int = Field(7, ge=1, le=400, description="how many days before the impression's are summed up, days")
     prior_impressions: float = Field(
         100, gt=0, description="smoothing: a rate is (engaged + this x the overall rate) / (impressions + this), impressions"
     )

@@ -57,6 +57,24 @@ def days_svg(
         return _inline(figure, title)
 
 
+def changes_svg(lines: Sequence[Mapping[Any, Any]], title: str = "changes") -> Markup:
+    """A dot and an interval a line (head, tower, arm, ne_change, ne_change_low, ne_change_high), one below the other, about a line at none."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.6 + 0.15 * len(lines)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axvline(0, color=INK, linewidth=0.6, linestyle=(0, (4, 3)), alpha=0.6)
+        for place, line in enumerate(lines):
+            axes.plot([line["ne_change_low"], line["ne_change_high"]], [place, place], color=CALIBRATED, linewidth=1, alpha=0.55)
+            axes.plot(line["ne_change"], place, "o", color=CALIBRATED, markersize=3.2)
+        axes.set_yticks(range(len(lines)), [f"{line['head']}, {line['tower']}: {line['arm']}" for line in lines])
+        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        _bare(axes)
+        figure.patch.set_alpha(0)
+        svg = _inline(figure, title)
+    return Markup(svg.replace(CALIBRATED, f"var(--c0, {CALIBRATED})"))
+
+
 def wilson(positives: float, rows: float) -> tuple[float, float]:
     """95% interval of a share (Wilson, 1927)."""
     z, share = 1.96, min(max(positives / rows, 0.0), 1.0)

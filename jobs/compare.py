@@ -1,0 +1,199 @@
+"""Hold models beside each other on the same rows: towers, one merged model, a model for each source or head, or less of the template.
+
+python jobs/compare.py --conf-file conf/demo.yaml [--arms towers,merged,...] [--seeds 3] [--split-at 2026-05-13] [--ablate]
+
+Reads `examples`, whose labels must be final. Rows shown before --split-at are learned from, the others judge. Where --rates or --epochs name
+several values, each arm's are chosen by its mean normalised entropy on the last --validate-days before the split, with its first seed, and
+the chosen model learns from these days too. `conf/arms.py` says what the arms are. Prints a table and leaves `table.csv`, `table.txt` and
+`report.html` in `<workdir>/compare/<id>`; finished trainings are kept there, so a comparison goes on where it was stopped and takes in more
+arms or seeds later. Delete that folder to begin anew, also after a change of code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from datetime import time as clock
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from conf.arms import KNOWN, PARADOX, Arm, Which, arm, groups
+from conf.schema import Conf
+from etl import schemas
+from etl.contents import Contents
+from etl.runs import fingerprint
+from etl.session import start
+from etl.splits import ONE_DAY
+from etl.tables import TableError, read
+from etl.trial import Split, TrialRows
+from jobs.common import DONE, TRAINING, StageFailed, conf_of, day_option, main, parser, write_whole
+from models.contest import Judged, contest, mean_ne
+from models.errors import TrainingFailed
+from models.trial import Question, Setting, answers
+from validation.contest import page, told
+
+
+def run(argv: Sequence[str] | None) -> int:
+    options = parser((__doc__ or "").splitlines()[0])
+    options.add_argument("--arms", default=",".join(PARADOX), help=f"of {', '.join(KNOWN)}; the first is what others are held against")
+    options.add_argument(
+        "--ablate", action="store_true", help="arms without each group of features in place of --arms, ranked by their cost"
+    )
+    options.add_argument("--from", dest="first", type=day_option, help="first day to learn from; by default the first there is")
+    options.add_argument("--to", dest="last", type=day_option, help="last day to judge on; by default the last whose labels are final")
+    options.add_argument("--split-at", type=moment, help="YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS (UTC); by default the start of the last day")
+    options.add_argument(
+        "--validate-days", type=days_of, default=1, metavar="DAYS", help="before the split, that choose settings (default: 1)"
+    )
+    options.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings an arm, from seed 1 on (default: 3)")
+    options.add_argument("--epochs", type=whole_numbers, help="epochs to choose from, such as 1,2,3; by default training.epochs")
+    options.add_argument(
+        "--rates", type=factors, default=(1.0,), help="factors of the learning rates to choose from, such as 0.5,1,2 (default: 1)"
+    )
+    arguments = options.parse_args(argv)
+    conf = conf_of(arguments)
+    spark = start(conf.spark, f"adtower {conf.name} compare")
+    try:
+        split = split_of(spark, conf, arguments)
+        names = ["towers", *(f"without_{name}" for name in groups(conf))] if arguments.ablate else arguments.arms.split(",")
+        if unknown := set(names) - {*KNOWN, *(f"without_{name}" for name in groups(conf))}:
+            options.error(f"--arms names {', '.join(sorted(unknown))}; there are {', '.join(KNOWN)}")
+        settings = [Setting(*pair) for pair in product(arguments.rates, arguments.epochs or (conf.training.epochs,))]
+        table, path = compare(spark, conf, split, names, settings, range(1, arguments.seeds + 1))
+    finally:
+        spark.stop()
+    print("\n".join(told(table, ranked=arguments.ablate)))
+    print(f"compare: {path}", file=sys.stderr)
+    return DONE
+
+
+def compare(
+    spark: SparkSession, conf: Conf, split: Split, names: Sequence[str], settings: Sequence[Setting], seeds: Sequence[int]
+) -> tuple[pd.DataFrame, Path]:
+    """The table of models/contest.py, and the page that shows it."""
+    comparison = Comparison.of(spark, conf, split)
+    towers = comparison.rows.towers()
+    chosen, given = {}, {}
+    for number, name in enumerate(names, 1):
+        tried = arm(conf, name, towers)
+        prefix = f"compare: {number}/{len(names)} {name}"
+        chosen[name] = comparison.best(tried, settings, seeds[0], prefix)
+        given[name] = np.stack([comparison.answers(tried, chosen[name], seed, "both", "test", prefix) for seed in seeds])
+    table = contest(comparison.judged("test"), given)
+    folder = comparison.folder
+    write_whole(folder / "chosen.json", json.dumps({name: asdict(setting) for name, setting in chosen.items()}, indent=1) + "\n")
+    write_whole(folder / "table.csv", table.to_csv(index=False))
+    write_whole(folder / "table.txt", "\n".join(told(table)) + "\n")
+    return table, write_whole(folder / "report.html", page(conf.name, conf.simulation is not None, split, len(seeds), chosen, table))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of one split, and what arms have answered about them."""
+
+    conf: Conf
+    rows: TrialRows
+    folder: Path
+
+    @staticmethod
+    def of(spark: SparkSession, conf: Conf, split: Split) -> Comparison:
+        inputs = Contents(spark, conf).of_days("examples", split.first, split.last)
+        made_of = conf.model_dump(mode="json", include={"heads", "template", "sampling", "seed"})
+        folder = Path(conf.workdir).resolve() / "compare" / fingerprint(inputs, made_of, asdict(split), conf.training.virtual_shards)
+        return Comparison(conf, TrialRows(spark, conf, split, folder), folder)
+
+    def judged(self, which: Which) -> Judged:
+        parents = {name: head.parent for name, head in self.conf.heads.items()}
+        return Judged.of(pd.read_parquet(self.rows.facts(which)), parents)
+
+    @cached_property
+    def validating(self) -> Judged:
+        return self.judged("validate")
+
+    def best(self, tried: Arm, settings: Sequence[Setting], seed: int, prefix: str) -> Setting:
+        """The setting whose model of the earlier rows answers best for the later ones."""
+        if len(settings) == 1:
+            return settings[0]
+        losses = {one: mean_ne(self.validating, self.answers(tried, one, seed, "learn", "validate", prefix)) for one in settings}
+        best = min(losses, key=lambda one: losses[one])
+        say(f"{prefix}: " + ", ".join(f"rates x {s.rate:g} epochs {s.epochs}: {loss:.4f}" for s, loss in losses.items()))
+        return best
+
+    def answers(self, tried: Arm, setting: Setting, seed: int, learn: Which, asked: Which, prefix: str) -> np.ndarray:
+        """float32 [N, H]; trained once, then read from its file."""
+        training = setting.of(self.conf.training)
+        parts = [(part.view.name, part.model.model_dump(mode="json"), part.as_large_as is not None) for part in tried.parts]
+        key = fingerprint(
+            parts, tried.parts[0].view.template.model_dump(mode="json"), training.deciding, setting.epochs, seed, learn, asked
+        )
+        path = self.folder / "answers" / f"{tried.name}-{key}.npy"
+        if path.is_file():
+            return np.load(path)
+        began = time.monotonic()
+        question = Question(learn, asked, self.judged(asked).tower, list(self.conf.heads))
+        try:
+            found = answers(tried, self.rows, question, training, seed, self.folder / "bundles")
+        except TrainingFailed as error:
+            raise StageFailed(f"{prefix}: {error}", TRAINING) from error
+        path.parent.mkdir(exist_ok=True)
+        scratch = path.with_suffix(".tmp")
+        with scratch.open("wb") as file:
+            np.save(file, found)
+        os.replace(scratch, path)
+        what = f"rates x {setting.rate:g}, {setting.epochs} epochs, seed {seed}, {learn} -> {asked}"
+        say(f"{prefix}: {what}, {time.monotonic() - began:.0f} s")
+        return found
+
+
+def split_of(spark: SparkSession, conf: Conf, arguments: argparse.Namespace) -> Split:
+    """The days there are, of which the last have no final labels yet, parted as asked."""
+    days = read(spark, conf.workdir, schemas.examples(conf)).agg(F.min("day"), F.max("day")).first()
+    if days is None or days[0] is None:
+        raise TableError("examples has no rows to compare on; build some days first: jobs/nightly.py --only ingest,build_examples")
+    final = days[1] - (conf.label_days - 1) * ONE_DAY
+    last = min(arguments.last or final, final)
+    test_from = arguments.split_at or moment(last.isoformat())
+    return Split(arguments.first or days[0], last, test_from - timedelta(days=arguments.validate_days), test_from)
+
+
+def moment(text: str) -> datetime:
+    """A day or a time, UTC."""
+    found = datetime.fromisoformat(text) if "T" in text else datetime.combine(day_option(text), clock.min)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def days_of(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days; give 1 or more")
+    return int(text)
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(days_of(part) for part in text.split(","))
+
+
+def factors(text: str) -> tuple[float, ...]:
+    found = tuple(float(part) for part in text.split(","))
+    if not all(0 < factor < 1000 for factor in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: factors lie above 0 and below 1000")
+    return found
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main(run)
