@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from conf.strict import Name, Strict
 
@@ -17,6 +17,10 @@ class History(Strict):
     """What `family: history` features count. Off while the template names none."""
 
     days: int = Field(7, ge=1, le=400, description="how many days before the impression's are summed up, days")
+    days_of: dict[Name, Annotated[int, Field(ge=1, le=400)]] = Field(
+        default_factory=dict,
+        description="name of a key -> its own number of days, in place of `days`: habits last, levels drift; one expression may be two keys",
+    )
     prior_impressions: float = Field(
         100, gt=0, description="smoothing: a rate is (engaged + this x the overall rate) / (impressions + this), impressions"
     )
@@ -24,6 +28,16 @@ class History(Strict):
         default_factory=lambda: dict(DEFAULT_KEYS),
         description="what is counted by: name -> expression over the columns of examples that inventory has too; null keys are not counted",
     )
+
+    @model_validator(mode="after")
+    def _days_are_of_keys(self) -> History:
+        if strangers := sorted(set(self.days_of) - set(self.keys)):
+            raise ValueError(f"history.days_of names {', '.join(strangers)}, which is no key; keys: {', '.join(self.keys)}")
+        return self
+
+    def days_back(self, key: str) -> int:
+        """How many days before an impression's own are counted by this key."""
+        return self.days_of.get(key, self.days)
 
 
 class HistoryColumn(NamedTuple):

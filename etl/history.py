@@ -36,7 +36,7 @@ def first_impression_day(first: date, conf: Conf) -> date:
 
 def first_history_day(first: date, conf: Conf) -> date:
     """Earliest day of `history` that rows of `first` read."""
-    return first - conf.history.days * ONE_DAY
+    return first - max(map(conf.history.days_back, kinds(conf)), default=1) * ONE_DAY
 
 
 def daily_counts(impressions: DataFrame, engagements: DataFrame, conf: Conf, first: date, last: date) -> DataFrame:
@@ -73,7 +73,7 @@ def with_history(rows: DataFrame, history: DataFrame, conf: Conf, first: date, l
     """
     columns = wanted(conf)
     for kind in kinds(conf):
-        sums, overall = _sums(history.where(F.col("kind") == kind), conf, first, last)
+        sums, overall = _sums(history.where(F.col("kind") == kind), conf, conf.history.days_back(kind), first, last)
         asked = {name: column for name, column in columns.items() if column.key == kind}
         keyed = rows.withColumn("_key", F.expr(conf.history.keys[kind]).cast("string"))
         joined = keyed.join(sums, on=["day", "_key"], how="left").join(F.broadcast(overall), on="day", how="left")
@@ -81,10 +81,10 @@ def with_history(rows: DataFrame, history: DataFrame, conf: Conf, first: date, l
     return rows
 
 
-def _sums(history: DataFrame, conf: Conf, first: date, last: date) -> tuple[DataFrame, DataFrame]:
-    """Counts by (day, _key) over the days before, `_seen` the last of them, and the same over all keys by day."""
+def _sums(history: DataFrame, conf: Conf, back: int, first: date, last: date) -> tuple[DataFrame, DataFrame]:
+    """Counts by (day, _key) over `back` days before, `_seen` the last of them, and the same over all keys by day."""
     day = F.col("day")
-    earliest, latest = F.greatest(F.date_add(day, 1), F.lit(first)), F.least(F.date_add(day, conf.history.days), F.lit(last))
+    earliest, latest = F.greatest(F.date_add(day, 1), F.lit(first)), F.least(F.date_add(day, back), F.lit(last))
     days = F.when(earliest <= latest, F.sequence(earliest, latest))
     names = ("impressions", *_engaged(conf.heads))
     spread = history.select(F.col("key").alias("_key"), day.alias("_counted"), *names, F.explode(days).alias("day"))

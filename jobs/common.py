@@ -201,6 +201,11 @@ def code_of(error: BaseException) -> int:
     return next((code for kind, code in kinds if isinstance(error, kind)), BUG)
 
 
+def say(line: str) -> None:
+    """A line for the person who waits."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def write_whole(path: Path, text: str) -> Path:
     """Write a file whole or not at all, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)

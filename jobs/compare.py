@@ -38,7 +38,7 @@ from etl.session import start
 from etl.splits import ONE_DAY
 from etl.tables import TableError, read
 from etl.trial import Split, TrialRows
-from jobs.common import DONE, TRAINING, StageFailed, conf_of, day_option, main, parser, write_whole
+from jobs.common import DONE, TRAINING, StageFailed, conf_of, day_option, main, parser, say, write_whole
 from models.contest import Judged, contest, mean_ne
 from models.errors import TrainingFailed
 from models.trial import Question, Setting, answers
@@ -51,12 +51,7 @@ def run(argv: Sequence[str] | None) -> int:
     options.add_argument(
         "--ablate", action="store_true", help="arms without each group of features in place of --arms, ranked by their cost"
     )
-    options.add_argument("--from", dest="first", type=day_option, help="first day to learn from; by default the first there is")
-    options.add_argument("--to", dest="last", type=day_option, help="last day to judge on; by default the last whose labels are final")
-    options.add_argument("--split-at", type=moment, help="YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS (UTC); by default the start of the last day")
-    options.add_argument(
-        "--validate-days", type=days_of, default=1, metavar="DAYS", help="before the split, that choose settings (default: 1)"
-    )
+    split_options(options)
     options.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings an arm, from seed 1 on (default: 3)")
     options.add_argument("--epochs", type=whole_numbers, help="epochs to choose from, such as 1,2,3; by default training.epochs")
     options.add_argument(
@@ -84,13 +79,7 @@ def compare(
 ) -> tuple[pd.DataFrame, Path]:
     """The table of models/contest.py, and the page that shows it."""
     comparison = Comparison.of(spark, conf, split)
-    towers = comparison.rows.towers()
-    chosen, given = {}, {}
-    for number, name in enumerate(names, 1):
-        tried = arm(conf, name, towers)
-        prefix = f"compare: {number}/{len(names)} {name}"
-        chosen[name] = comparison.best(tried, settings, seeds[0], prefix)
-        given[name] = np.stack([comparison.answers(tried, chosen[name], seed, "both", "test", prefix) for seed in seeds])
+    chosen, given = comparison.answered(names, settings, seeds)
     table = contest(comparison.judged("test"), given)
     folder = comparison.folder
     write_whole(folder / "chosen.json", json.dumps({name: asdict(setting) for name, setting in chosen.items()}, indent=1) + "\n")
@@ -114,6 +103,17 @@ class Comparison:
         folder = Path(conf.workdir).resolve() / "compare" / fingerprint(inputs, made_of, asdict(split), conf.training.virtual_shards)
         return Comparison(conf, TrialRows(spark, conf, split, folder), folder)
 
+    def answered(
+        self, names: Sequence[str], settings: Sequence[Setting], seeds: Sequence[int]
+    ) -> tuple[dict[str, Setting], dict[str, np.ndarray]]:
+        """Of each arm the setting that was chosen, and its answers about the test rows, float32 [S, N, H]."""
+        towers, chosen, given = self.rows.towers(), {}, {}
+        for number, name in enumerate(names, 1):
+            tried, prefix = arm(self.conf, name, towers), f"compare: {number}/{len(names)} {name}"
+            chosen[name] = self.best(tried, settings, seeds[0], prefix)
+            given[name] = np.stack([self.answers(tried, chosen[name], seed, "both", "test", prefix) for seed in seeds])
+        return chosen, given
+
     def judged(self, which: Which) -> Judged:
         parents = {name: head.parent for name, head in self.conf.heads.items()}
         return Judged.of(pd.read_parquet(self.rows.facts(which)), parents)
@@ -126,10 +126,13 @@ class Comparison:
         """The setting whose model of the earlier rows answers best for the later ones."""
         if len(settings) == 1:
             return settings[0]
-        losses = {one: mean_ne(self.validating, self.answers(tried, one, seed, "learn", "validate", prefix)) for one in settings}
-        best = min(losses, key=lambda one: losses[one])
-        say(f"{prefix}: " + ", ".join(f"rates x {s.rate:g} epochs {s.epochs}: {loss:.4f}" for s, loss in losses.items()))
-        return best
+        losses = self.losses(tried, settings, seed, prefix)
+        say(f"{prefix}: " + ", ".join(f"{setting} {loss:.4f}" for setting, loss in losses.items()))
+        return min(losses, key=lambda setting: losses[setting])
+
+    def losses(self, tried: Arm, settings: Sequence[Setting], seed: int, prefix: str) -> dict[Setting, float]:
+        """Mean NE on the validation rows, by setting."""
+        return {one: mean_ne(self.validating, self.answers(tried, one, seed, "learn", "validate", prefix)) for one in settings}
 
     def answers(self, tried: Arm, setting: Setting, seed: int, learn: Which, asked: Which, prefix: str) -> np.ndarray:
         """float32 [N, H]; trained once, then read from its file."""
@@ -152,9 +155,17 @@ class Comparison:
         with scratch.open("wb") as file:
             np.save(file, found)
         os.replace(scratch, path)
-        what = f"rates x {setting.rate:g}, {setting.epochs} epochs, seed {seed}, {learn} -> {asked}"
-        say(f"{prefix}: {what}, {time.monotonic() - began:.0f} s")
+        say(f"{prefix}: {setting}, seed {seed}, {learn} -> {asked}, {time.monotonic() - began:.0f} s")
         return found
+
+
+def split_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("--from", dest="first", type=day_option, help="first day to learn from; by default the first there is")
+    options.add_argument("--to", dest="last", type=day_option, help="last day to judge on; by default the last whose labels are final")
+    options.add_argument("--split-at", type=moment, help="YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS (UTC); by default the start of the last day")
+    options.add_argument(
+        "--validate-days", type=days_of, default=1, metavar="DAYS", help="before the split, that choose settings (default: 1)"
+    )
 
 
 def split_of(spark: SparkSession, conf: Conf, arguments: argparse.Namespace) -> Split:
@@ -189,10 +200,6 @@ def factors(text: str) -> tuple[float, ...]:
     if not all(0 < factor < 1000 for factor in found):
         raise argparse.ArgumentTypeError(f"{text!r}: factors lie above 0 and below 1000")
     return found
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ class Setting:
     rate: float
     epochs: int
 
+    def __str__(self) -> str:
+        return f"rates x {self.rate:g}, epochs {self.epochs}"
+
     def of(self, training: Training) -> Training:
         """One process, since the weights do not depend on who starts the ranks, and hundreds of short trainings would wait for it."""
         rates = {name: getattr(training, name) * self.rate for name in ("learning_rate", "embedding_learning_rate", "linear_learning_rate")}

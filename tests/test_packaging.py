@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "horovod": ("models/distributed.py",),
     "petastorm": ("models/batches.py",),
     "mlflow": ("models/tracking.py",),
+    "optuna": ("jobs/search.py",),
     "pyspark": ("etl/", "validation/", "jobs/"),
     "delta": ("etl/",),
     "great_expectations": ("validation/",),

@@ -21,8 +21,6 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -42,6 +40,7 @@ from models.columns import Arrays, Columns
 from models.manifest import Manifest, read_manifest
 from models.predictor import Predictor
 from models.trainer import TrainRequest, train
+from tests.benchmarks.encoded_rows import read_encoded
 from tests.benchmarks.impressions_only import impressions_only
 from tests.benchmarks.world_peers import Fitted, Rows, boosted_trees, cross_entropy, logistic
 
@@ -96,12 +95,6 @@ def day_of(spark: SparkSession, conf: Conf, manifest: Manifest, day: date) -> Da
 def training_rows(manifest: Manifest) -> tuple[Arrays, dict[str, np.ndarray]]:
     arrays, found = read_encoded([shard.path for shard in manifest.shards if shard.path], manifest)
     return arrays, {head: found[f"label_{head}"].to_numpy(dtype=float) for head in manifest.heads}
-
-
-def read_encoded(files: Path | list[Path], manifest: Manifest) -> tuple[Arrays, pd.DataFrame]:
-    found = pq.read_table(files).to_pandas()
-    columns = Columns(manifest.template, len(manifest.towers))
-    return columns.arrays({name: found[name].to_numpy() for name in found}), found
 
 
 def learned(manifest: Manifest, conf: Conf, epochs: int, seed: int) -> tuple[Predictor, float]:

@@ -5,7 +5,7 @@ Both see a validation day, on which the strength of their regularisation or the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import lightgbm
@@ -38,38 +38,48 @@ def cross_entropy(log_odds: np.ndarray, truth: np.ndarray, weight: np.ndarray | 
     return float(np.average(np.logaddexp(0, log_odds) - truth * log_odds, weights=np.broadcast_to(weight, truth.shape)))
 
 
-def logistic(columns: Columns, statistics: Mapping[str, Mapping[str, float]], crossed: bool) -> Callable[[Rows, Rows], Fitted]:
-    """Logistic regression over one-hot ids and standardised numbers; `crossed`: all of them once more for each tower."""
+def logistic(
+    columns: Columns,
+    statistics: Mapping[str, Mapping[str, float]],
+    crossed: bool,
+    strengths: Sequence[float] = INVERSE_STRENGTHS,
+    iterations: int = 60,
+) -> Callable[..., Fitted]:
+    """Logistic regression over one-hot ids and standardised numbers; `crossed`: all of them once more for each tower.
 
-    def fit(train: Rows, validate: Rows) -> Fitted:
+    fit(train, validate, again): the strength is chosen on `validate`; `again`, where given, are the rows that the chosen one then learns from.
+    """
+
+    def fit(train: Rows, validate: Rows, again: Rows | None = None) -> Fitted:
         design = _Design(columns, statistics, crossed)
         known, shown = design(train.arrays), design(validate.arrays)
-        best: tuple[float, LogisticRegression] | None = None
-        for strength in INVERSE_STRENGTHS:
-            model = LogisticRegression(C=strength, max_iter=60, solver="lbfgs").fit(known, train.label)
-            loss = cross_entropy(model.decision_function(shown), validate.label)
-            if best is None or loss < best[0]:
-                best = loss, model
-        assert best is not None
-        return lambda arrays: best[1].decision_function(design(arrays))
+        models = [LogisticRegression(C=one, max_iter=iterations, solver="lbfgs").fit(known, train.label) for one in strengths]
+        best = min(models, key=lambda model: cross_entropy(model.decision_function(shown), validate.label))
+        if again is not None:
+            best = LogisticRegression(C=best.C, max_iter=iterations, solver="lbfgs").fit(design(again.arrays), again.label)
+        return lambda arrays: best.decision_function(design(arrays))
 
     return fit
 
 
-def boosted_trees(columns: Columns) -> Callable[[Rows, Rows], Fitted]:
-    """LightGBM; ids are categories."""
+def boosted_trees(columns: Columns, seed: int = 0) -> Callable[..., Fitted]:
+    """LightGBM; ids are categories. fit(train, validate, again): as of `logistic`, the number of trees being what is chosen."""
 
     def table(arrays: Arrays) -> np.ndarray:
         numbers = np.where(arrays.missing[:, : arrays.continuous.shape[1]] == 1, np.nan, arrays.continuous)
         return np.hstack([arrays.ids - np.array(columns.offsets[:-1]), arrays.tower[:, None], numbers, arrays.dense]).astype(np.float32)
 
-    def fit(train: Rows, validate: Rows) -> Fitted:
-        categories = list(range(train.arrays.ids.shape[1] + 1))
+    def fit(train: Rows, validate: Rows, again: Rows | None = None) -> Fitted:
+        categories, trees = list(range(train.arrays.ids.shape[1] + 1)), TREES | {"seed": seed}
         known = lightgbm.Dataset(table(train.arrays), train.label, categorical_feature=categories, free_raw_data=True)
         shown = known.create_valid(table(validate.arrays), validate.label)
         stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-        model = lightgbm.train(TREES, known, MOST_TREES, valid_sets=[shown], callbacks=[stop])
-        return lambda arrays: np.asarray(model.predict(table(arrays), raw_score=True, num_iteration=model.best_iteration))
+        model = lightgbm.train(trees, known, MOST_TREES, valid_sets=[shown], callbacks=[stop])
+        best = model.best_iteration
+        if again is not None:
+            rows = lightgbm.Dataset(table(again.arrays), again.label, categorical_feature=categories)
+            model = lightgbm.train(trees, rows, best)
+        return lambda arrays: np.asarray(model.predict(table(arrays), raw_score=True, num_iteration=best))
 
     return fit
 

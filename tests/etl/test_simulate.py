@@ -160,7 +160,7 @@ def test_a_second_run_writes_nothing_and_a_run_cut_off_leaves_nothing_half(spark
 
 
 def test_a_configuration_that_cannot_be_simulated_says_why(spark, tmp_path):
-    with pytest.raises(ConfError, match=r"world is atlantis.*known worlds: base, null, prod, step, trend, walk"):
+    with pytest.raises(ConfError, match=r"world is atlantis.*known worlds: base, mild, nested, null, prod, step, trend, walk"):
         setting_of(small(tmp_path, world="atlantis"))
     with pytest.raises(ConfError, match="replicate is 9; world base has 5 seeds"):
         setting_of(small(tmp_path, replicate=9))
@@ -192,7 +192,7 @@ def test_no_training_path_reads_the_truth():
 
 def test_worlds_are_frozen_with_their_seeds():
     base = load_world("base")
-    assert base.seeds == (20260501, 20260502, 20260503, 20260504, 20260505)
+    assert base.seeds == (20260501, 20260502, 20260503, 20260504, 20260505, *range(20261201, 20261209))
     still = Drift(walk=0, segment_walk=0, trend=0, holiday=0, holidays=(), level=0, step=0, step_day=1)
     moved = {
         "null": {},
@@ -209,4 +209,8 @@ def test_worlds_are_frozen_with_their_seeds():
             {"conflict"} if name == "null" else set()
         )
         fresh += world.seeds[-8:]
-    assert len(set(fresh) - set(base.seeds)) == 8 * len(moved)
+    for name, knobs in {"mild": {"conflict": 0.2}, "nested": {"nested": True}}.items():
+        world = load_world(name)
+        assert world == base.model_copy(update={**knobs, "seeds": world.seeds})
+        fresh += world.seeds[-8:]
+    assert len(set(fresh) - set(base.seeds)) == 8 * (len(moved) + 2)
