@@ -25,6 +25,7 @@ from models.contest import Judged, mean_ne
 from models.manifest import read_manifest
 from models.representation import Features, Representation
 from tests.benchmarks.encoded_rows import read_encoded
+from tests.benchmarks.train_peer import INIT_STD
 
 BATCH, WIDTH = 512, 8
 RATES, EPOCHS = (1e-3, 3e-3, 1e-2), (2, 4, 8, 16)
@@ -59,8 +60,9 @@ class Peer:
         kind = MMOE if self.name == "mmoe" else PLE
         widths = {"expert_dnn_hidden_units": (128, 64), "tower_dnn_hidden_units": (64, 32)}
         tasks = {"task_types": ["binary"] * len(self.heads), "task_names": self.heads}
-        model = kind(features, seed=seed, **widths, **tasks)
-        model.compile(torch.optim.Adam(model.parameters(), lr=rate), loss=[masked] * len(self.heads))
+        model = kind(features, seed=seed, init_std=INIT_STD, **widths, **tasks)
+        model.compile(torch.optim.Adam(model.parameters(), lr=rate), loss=["binary_crossentropy"] * len(self.heads))
+        model.loss_func = [masked] * len(self.heads)  # `compile` takes names alone
         model.fit(self.inputs, self.labels, batch_size=BATCH, epochs=epochs, verbose=0)
         probability = np.clip(model.predict(self.numbers(read_encoded(asked, self.manifest)[0]), 4096), 1e-7, 1 - 1e-7)
         return (np.log(probability) - np.log1p(-probability)).astype(np.float32)

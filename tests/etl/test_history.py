@@ -14,7 +14,7 @@ from conf.history import history_column
 from conf.load import ConfError
 from conf.schema import Conf
 from etl import schemas
-from etl.history import daily_counts, first_impression_day, with_history
+from etl.history import daily_counts, first_history_day, first_impression_day, with_history
 from tests.small import DAY, at, rows, small_conf
 
 ONE_DAY = timedelta(days=1)
@@ -88,6 +88,16 @@ def test_a_key_may_be_an_expression_and_a_null_key_is_not_counted(spark: SparkSe
     shown = [shown_on(DAY - ONE_DAY, "known", user_id="u"), shown_on(DAY - ONE_DAY, "unknown")]
     asked = [{"impression_id": "x", "user_id": "u"}, {"impression_id": "y"}]
     assert features(spark, conf, shown, [], asked) == [(2, 1), (2, 0)]
+
+
+def test_one_expression_may_be_two_keys_that_look_back_over_days_of_their_own(spark: SparkSession) -> None:
+    own = {"days": 5, "days_of": {"user_lately": 1}, "keys": {"user": "user_id", "user_lately": "user_id"}}
+    conf = history_conf("user_impressions", "user_lately_impressions", history=own)
+    shown = [shown_on(DAY - back * ONE_DAY, f"{back} days ago", user_id="u1") for back in (1, 2, 5)]
+    assert features(spark, conf, shown, [], [{"user_id": "u1"}]) == [(3.0, 1.0)]
+    assert first_history_day(DAY, conf) == DAY - 5 * ONE_DAY
+    with pytest.raises(ConfError, match="days_of names ad, which is no key; keys: user, user_lately"):
+        history_conf("user_impressions", history=own | {"days_of": {"ad": 3}})
 
 
 def test_a_name_that_asks_for_nothing_known_is_refused_and_the_forms_are_named() -> None:

@@ -20,7 +20,7 @@ from models.manifest import read_manifest
 from models.trial import size_of, widened
 from tests.jobs.nights import Place, copied, day
 
-ASKED = ("--from", day(1), "--split-at", f"{day(4)}T12:00:00", "--seeds", "1")
+ASKED = ("--from", day(1), "--split-at", f"{day(3)}T12:00:00", "--seeds", "1")
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def folder_of(made: Place) -> Path:
 def test_arms_are_judged_on_the_rows_after_the_split_against_labels_and_truth(spark: SparkSession, compared: tuple[Place, str]) -> None:
     made, said = compared
     table = pd.read_csv(folder_of(made) / "table.csv")
-    rows = read(spark, made.workdir, schemas.examples(made.conf)).where(F.col("shown_at") >= F.lit(moment(f"{day(4)}T12:00:00")))
-    rows = rows.where(F.col("day") <= day(4)).where("label_click IS NOT NULL")
+    rows = read(spark, made.workdir, schemas.examples(made.conf)).where(F.col("shown_at") >= F.lit(moment(f"{day(3)}T12:00:00")))
+    rows = rows.where(F.col("day") <= day(3)).where("label_click IS NOT NULL")
     click = table[(table["head"] == "click") & (table["tower"] == "all") & (table["against"] == "labels")]
     assert set(click["rows"]) == {rows.count()}
     assert set(click["positives"]) == {rows.where("label_click = 1").count()}
     assert list(click["arm"]) == ["towers", "merged", "separate"]
     assert set(table["against"]) == {"labels", "truth"}
-    assert table["auc"].between(0.3, 1).all()
+    assert (click["auc"] > 0.5).all() and table["ne"].notna().all()
     assert "simulator" in (folder_of(made) / "report.html").read_text()
     assert "rates x 1, epochs 1 0." in said or "rates x 1, epochs 1 1." in said  # what the validation rows said of each setting
 
@@ -95,7 +95,7 @@ def test_an_arm_that_is_none_and_a_split_without_rows_are_refused(compared: tupl
 
 def test_a_child_head_alone_learns_from_the_rows_of_its_parent(spark: SparkSession, built: Place, tmp_path: Path) -> None:
     conf = built.conf
-    whole = Split(moment(day(1)).date(), moment(day(4)).date(), moment(day(3)), moment(day(4)))
+    whole = Split(moment(day(1)).date(), moment(day(3)).date(), moment(day(2)), moment(day(3)))
     rows = TrialRows(spark, conf, whole, tmp_path)
     (view,) = (part.view for part in arm(conf, "single_task", rows.towers()).parts if "good_click" in part.view.heads)
     manifest = read_manifest(rows.snapshot(view, "learn"))
