@@ -6,7 +6,8 @@ Spark's standalone master and two workers of one core, at loopback alone; their 
 is submitted from an empty folder, with an environment that names no checkout. Simulated logs of conf/tiny.yaml: days 1 to 6 are built here;
 then the night of day 7, which trains, calibrates, publishes and scores, here, on the cluster in one application, and on the cluster in two:
 tables by executors without torch, then the rest. Compared are the content hashes of every day of every table but `runs`. A short application
-asks executors where they import from, and cluster mode is tried, which Spark refuses to Python here. Prints one line of JSON.
+asks executors where they import from, and cluster mode is tried, which Spark refuses to Python here. Prints one line of JSON. Takes 35 GiB of
+disk for a while: the environment with torch stands packed and, four times, unpacked.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Cluster:
         elsewhere = self.folder / "elsewhere"
         elsewhere.mkdir(exist_ok=True)
         settings = {"spark.executor.memory": "1g", "spark.driver.memory": "2g", "spark.ui.enabled": "false"}
-        settings["spark.scheduler.minRegisteredResourcesRatio"] = "1.0"  # ranks are counted by the slots that have registered
+        # Ranks need as many slots as they are: the application waits for its executors, which the master counts by spark.cores.max.
+        settings |= {"spark.cores.max": str(WORKERS), "spark.scheduler.minRegisteredResourcesRatio": "1.0"}
         command = [
             *(str(SPARK_HOME / "bin" / "spark-submit"), "--master", self.master, "--deploy-mode", mode),
             *("--jars", ",".join(map(str, sorted((self.packed / "jars").glob("*.jar"))))),
@@ -75,7 +77,7 @@ class Cluster:
         pythons = {"PYSPARK_PYTHON": "./environment/bin/python", "PYSPARK_DRIVER_PYTHON": str(self.driver / "bin" / "python")}
         done = subprocess.run(command, cwd=elsewhere, env=bare(self.folder) | pythons, capture_output=True, text=True, check=False)
         for left in self.folder.glob("worker-*/app-*"):
-            shutil.rmtree(left)  # with the unpacked environment
+            shutil.rmtree(left, ignore_errors=True)  # with the unpacked environment, while its executor may still be ending
         return done
 
     def night(self, environment: str, where: Place, *options: str) -> None:
