@@ -37,6 +37,7 @@ SITE = "lib/python3.11/site-packages"
 # Level 6 would make it a twentieth to a tenth smaller, in two to four times the time.
 GZIP_LEVEL = 1
 OF_SPARK = ("pyspark", "py4j")
+PYTHON_HERE = str(Path(sys.executable).resolve())  # what .venv was made with
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
 def main() -> int:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument(
-        "--node-python", default=sys._base_executable, help="where every node has Python 3.11 (default, as on this machine: %(default)s)"
+        "--node-python", default=PYTHON_HERE, help="where every node has Python 3.11 (default, as on this machine: %(default)s)"
     )
     began = time.monotonic()
     folder = package(ROOT / "dist", arguments.parse_args().node_python)

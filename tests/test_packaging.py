@@ -16,7 +16,7 @@ import pytest
 
 from etl.runs import code_hash
 from jobs.main import OF_A_CHECKOUT, jobs
-from jobs.package import ENVIRONMENTS, SITE, build_wheel, distributions, write_environment
+from jobs.package import ENVIRONMENTS, PYTHON_HERE, SITE, build_wheel, distributions, write_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("jobs", "etl", "models", "validation", "conf")
@@ -218,10 +218,9 @@ def test_main_names_the_jobs_to_whoever_asks_for_another(elsewhere, tmp_path):
 
 
 def test_main_runs_the_job_with_its_options_and_ends_with_its_exit_code(elsewhere, tmp_path):
-    main = [sys.executable, str(ROOT / "jobs" / "main.py"), "nightly"]
-    done = said([*main, "--conf-file", "none.yaml", "--day", "2026-05-16"], tmp_path, elsewhere)
+    nightly = [sys.executable, str(ROOT / "jobs" / "main.py"), "nightly", "--conf-file", "none.yaml", "--day", "2026-05-16"]
+    done = said(nightly, tmp_path, elsewhere)
     assert (done.returncode, done.stderr.splitlines()[-1].split(";")[0]) == (2, "ConfError: none.yaml: no such file")
-    assert said([*main, "--help"], tmp_path, elsewhere).stdout.startswith("usage: nightly.py ")
 
 
 def test_executors_get_what_they_need_and_spark_stays_the_clusters():
@@ -238,7 +237,7 @@ def test_a_packed_environment_runs_where_it_is_unpacked_and_lists_what_it_holds(
     names = ["annotated-types", "pydantic", "pydantic_core", "PyYAML", "typing-inspection", "typing_extensions"]
     packages = [one for one in distributions(ENVIRONMENTS["etl"]) if one.metadata["Name"] in names]
     archive, unpacked = tmp_path / "environment.tar.gz", tmp_path / "environment"
-    write_environment(archive, packages, wheel, sys._base_executable)
+    write_environment(archive, packages, wheel, PYTHON_HERE)
     unpacked.mkdir()
     subprocess.run(["tar", "-xzf", archive, "-C", unpacked], check=True)
     listed = [f"{one.metadata['Name'].lower().replace('_', '-')}=={one.version}" for one in packages]

@@ -9,7 +9,7 @@ from etl.session import SessionError, require
 
 
 def test_a_cluster_whose_paths_are_not_files_is_refused_with_the_option_that_makes_them(spark: SparkSession) -> None:
-    settings = spark.sparkContext._jsc.hadoopConfiguration()  # type: ignore[union-attr]
+    settings = spark.sparkContext._jsc.hadoopConfiguration()
     before = settings.get("fs.defaultFS")
     settings.set("fs.defaultFS", "hdfs://namenode:8020")
     try:

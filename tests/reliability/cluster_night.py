@@ -25,19 +25,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyspark
 
 from etl.session import start
 from jobs.common import DONE
 from jobs.nightly import ETL, STAGES
-from jobs.package import SITE, package
+from jobs.package import PYTHON_HERE, SITE, package
 from tests.jobs.nights import ROOT, Place, copied, day, place
 
 SPARK_HOME = Path(pyspark.__path__[0])
 WORKERS = 2
 # The training environment is 5 GiB: an executor that meets its first task unpacks it before the rank in that task can answer.
-UNPACKING = {"training": {"start_timeout_seconds": 600}}
+UNPACKING: dict[str, Any] = {"training": {"start_timeout_seconds": 600}}
 PROBE = """
 import sys
 from pyspark.sql import SparkSession
@@ -181,7 +182,7 @@ def main() -> int:
 
     packed, driver = (given or folder / "package").resolve(), folder / "driver"
     if not given:
-        timed("packing", lambda: package(packed, sys._base_executable))
+        timed("packing", lambda: package(packed, PYTHON_HERE))
     unpack = ["tar", "-xzf", str(packed / "environment-training.tar.gz"), "-C", str(driver)]
     timed("unpacking for the driver", lambda: subprocess.run(unpack, check=True))
     local, etl = place(folder / "local", "tiny", **UNPACKING), ",".join(stage.name for stage in ETL)
