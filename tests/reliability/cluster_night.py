@@ -114,7 +114,7 @@ def cluster(folder: Path, packed: Path, driver: Path) -> Iterator[Cluster]:
     for number in range(WORKERS):
         own = ["--host", "127.0.0.1", "--webui-port", "0", "--work-dir", str(folder / f"worker-{number}")]
         daemons.append([f"{deploy}.worker.Worker", *own, "--cores", "1", "--memory", "1500m", master])
-    running = []
+    running = list[subprocess.Popen[bytes]]()
     try:
         for daemon in daemons:
             with (folder / f"daemon-{len(running)}.log").open("w") as log:
