@@ -98,13 +98,19 @@ def delta_jars() -> list[str]:
 
 
 def require(spark: SparkSession) -> None:
-    """Raise, naming every setting that is not as the tables need it."""
+    """Raise, naming every setting that is not as the tables and the files beside them need it."""
     for key in ("spark.sql.session.timeZone", "spark.sql.ansi.enabled", "spark.databricks.delta.schema.autoMerge.enabled"):
         spark.conf.set(key, REQUIRED[key])
     found = {key: spark.conf.get(key, None) for key in REQUIRED}
     wrong = [f"{key} is {found[key]}, must be {value}" for key, value in REQUIRED.items() if str(found[key]).lower() != value.lower()]
     if wrong:
         raise SessionError("this Spark session was started otherwise: " + "; ".join(wrong) + "; stop it and start again")
+    files = str(spark.sparkContext._jsc.hadoopConfiguration().get("fs.defaultFS"))
+    if not files.startswith("file:"):
+        raise SessionError(
+            f"fs.defaultFS is {files}, and workdir is a folder that driver and executors share: give spark-submit "
+            f"--conf spark.hadoop.fs.defaultFS=file:///"
+        )
     try:
         spark.sparkContext._jvm.java.lang.Class.forName(  # type: ignore[union-attr]
             "io.delta.tables.DeltaTable",

@@ -15,7 +15,9 @@ from models.collectives import HorovodCollective
 from models.errors import SlotsMissing, TrainingFailed
 from models.rank import as_rank
 from models.rank_voices import Ears, Heard, Relay, Voice
-from models.rank_watch import ended_together, loopback, rank_environment, why
+from models.rank_watch import ended_together, loopback, rank_environment, threads_here, why
+
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def join_horovod() -> HorovodCollective:
@@ -39,8 +41,12 @@ def run_on_spark(training: Training, work: Callable[..., Any], args: tuple[Any, 
     _require_slots(training)
     context, heard = _spark_context(), Heard()
     local = context.master.startswith("local")
-    ears = Ears("127.0.0.1" if local else "0.0.0.0", heard)  # executors must reach it, and need the key
     host = "127.0.0.1" if local else context.getConf().get("spark.driver.host")
+    one_machine = host in LOOPBACK  # also of a cluster, whose executors reach the driver there
+    ears = Ears(host if one_machine else "0.0.0.0", heard)  # executors must reach it, and need the key
+    environment = rank_environment(training, threads_here(_slots(), training.ranks) if local else _cores_a_task())
+    if not local:
+        del environment["PYTHONPATH"]  # a rank finds the code, and Spark, where its executor does
 
     def end() -> None:
         # The name that horovod.spark.run gives the Spark job of its ranks; with their tasks go their processes.
@@ -54,12 +60,12 @@ def run_on_spark(training: Training, work: Callable[..., Any], args: tuple[Any, 
                 num_proc=training.ranks,
                 start_timeout=training.start_timeout_seconds,
                 use_gloo=True,
-                env=rank_environment(training, _slots()),
+                env=environment,
                 stdout=Relay(),
                 stderr=Relay(),
                 verbose=0,
                 # On one machine the ranks talk over loopback alone; on a cluster Horovod looks for an interface they share.
-                nics=set(loopback()) if local else None,
+                nics=set(loopback()) if one_machine else None,
                 executable=os.environ.get("PYSPARK_PYTHON") or sys.executable,
             )
     except Exception as error:
@@ -97,7 +103,11 @@ def _slots() -> int:
         cores = int(local[2]) * int(local[3])
     else:
         cores = (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
-    return cores // int(context.getConf().get("spark.task.cpus", "1"))
+    return cores // _cores_a_task()
+
+
+def _cores_a_task() -> int:
+    return int(_spark_context().getConf().get("spark.task.cpus", "1"))
 
 
 def _require_slots(training: Training) -> None:

@@ -21,7 +21,7 @@ from models.distributed import nccl_built
 from models.errors import SlotsMissing
 from models.local_rank import answer, ask
 from models.rank_voices import Ears, Heard, Relay
-from models.rank_watch import LAST_SECONDS, ended_together, loopback, rank_environment, why
+from models.rank_watch import LAST_SECONDS, ended_together, loopback, rank_environment, threads_here, why
 
 #: What of the environment a rank needs. Horovod's launcher writes it on a command line, where every user of the machine could read the rest.
 NEEDED = (
@@ -38,7 +38,7 @@ def run_here(training: Training, work: Callable[..., Any], args: tuple[Any, ...]
     with tempfile.TemporaryDirectory(prefix="adtower-ranks-") as folder:
         try:
             rank = [sys.executable, "-m", "models.local_rank", str(ask(Path(folder), training, work, args, ears))]
-            environment = os.environ | rank_environment(training, slots)
+            environment = os.environ | rank_environment(training, threads_here(slots, training.ranks))
             with ended_together(heard, training.stall_shutdown_seconds, lambda: _end(processes)):
                 start = _by_horovodrun if training.backend == "horovodrun" else _one_by_one
                 start(training, rank, environment, processes)

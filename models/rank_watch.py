@@ -19,9 +19,13 @@ STALL_WARNING_SECONDS = 60
 LAST_SECONDS = 5.0  # of the ranks that are left, once one has failed
 
 
-def rank_environment(training: Training, slots: int) -> dict[str, str]:
+def threads_here(slots: int, ranks: int) -> int:
+    """Of each rank, where all of them share this machine."""
+    return max(1, min(slots, os.cpu_count() or 1) // ranks)
+
+
+def rank_environment(training: Training, threads: int) -> dict[str, str]:
     """Of a rank's process, on top of what it finds."""
-    threads = max(1, min(slots, os.cpu_count() or 1) // training.ranks)
     root = str(Path(__file__).resolve().parents[1])
     return {
         ON_TERMINAL: "1" if sys.stderr.isatty() else "0",

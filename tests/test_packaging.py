@@ -3,13 +3,20 @@
 import ast
 import configparser
 import importlib
+import os
 import re
 import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from etl.runs import code_hash
+from jobs.main import OF_A_CHECKOUT, jobs
+from jobs.package import ENVIRONMENTS, PYTHON_HERE, SITE, build_wheel, distributions, write_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("jobs", "etl", "models", "validation", "conf")
@@ -160,3 +167,82 @@ def test_whatever_a_machine_lacks_is_named_at_once_with_the_command_that_install
         assert re.search(rf"apt-get install -y .*{re.escape(package)}( |$)", done.stderr, flags=re.MULTILINE)
     assert not any(missing in done.stderr for missing, _ in not_asked_for)
     assert not (tmp_path / ".cache").exists(), "nothing is made before the machine is known to be fit"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(wheel, tmp_path_factory) -> dict[str, str]:
+    """The environment of a process that finds our code in the wheel, unpacked."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    zipfile.ZipFile(wheel).extractall(folder)
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+def said(command: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+def test_the_wheel_holds_the_five_packages_with_their_data_and_nothing_else(wheel):
+    patterns = [
+        *(f"{package}/*.py" for package in PACKAGES),
+        "conf/*.yaml",
+        "conf/worlds/*.yaml",
+        *(f"validation/*.{x}" for x in ("html", "css", "md")),
+    ]
+    ours = {file.relative_to(ROOT).as_posix() for pattern in patterns for file in ROOT.glob(pattern)}
+    assert {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name} == ours
+
+
+def test_code_has_the_same_hash_in_the_wheel_as_in_the_checkout(elsewhere, tmp_path):
+    """Or each stage would be run again on the cluster, and a model have another name there."""
+    asked = f"import etl.runs; print(etl.runs.__file__, etl.runs.code_hash(*{PACKAGES}))"
+    file, found = said([sys.executable, "-c", asked], tmp_path, elsewhere).stdout.split()
+    assert file.startswith(elsewhere["PYTHONPATH"])
+    assert found == code_hash(*PACKAGES)
+
+
+def test_main_knows_every_job():
+    commands = {file.stem for file in (ROOT / "jobs").glob("*.py") if '\nif __name__ == "__main__":\n' in file.read_text(encoding="utf-8")}
+    assert set(jobs()) == commands - OF_A_CHECKOUT
+    assert {"nightly", "migrate", "rollback", "explain"} < set(jobs())
+
+
+def test_main_names_the_jobs_to_whoever_asks_for_another(elsewhere, tmp_path):
+    for asked in (["nihgtly", "--day", "2026-05-16"], []):
+        done = said([sys.executable, str(ROOT / "jobs" / "main.py"), *asked], tmp_path, elsewhere)
+        assert done.returncode == 2
+        assert f"there is no job {asked[0] if asked else ''!r}; name one of {', '.join(jobs())}" in done.stderr
+
+
+def test_main_runs_the_job_with_its_options_and_ends_with_its_exit_code(elsewhere, tmp_path):
+    nightly = [sys.executable, str(ROOT / "jobs" / "main.py"), "nightly", "--conf-file", "none.yaml", "--day", "2026-05-16"]
+    done = said(nightly, tmp_path, elsewhere)
+    assert (done.returncode, done.stderr.splitlines()[-1].split(";")[0]) == (2, "ConfError: none.yaml: no such file")
+
+
+def test_executors_get_what_they_need_and_spark_stays_the_clusters():
+    found = {name: {one.metadata["Name"].lower().replace("_", "-") for one in distributions(ENVIRONMENTS[name])} for name in ENVIRONMENTS}
+    assert {"numpy", "pyarrow", "pandas", "pydantic", "pyyaml", "scipy", "cloudpickle"} < found["etl"] < found["training"]
+    assert {"torch", "horovod", "petastorm", "safetensors", "tensorboard", "mlflow-skinny", "matplotlib"} <= found["training"] - found[
+        "etl"
+    ]
+    strangers = {"adtower", "pyspark", "py4j", "pip", "pytest", "ruff", "mypy", "scikit-learn", "duckdb", "lightgbm", "cmake"}
+    assert not strangers & found["training"]
+
+
+def test_a_packed_environment_runs_where_it_is_unpacked_and_lists_what_it_holds(wheel, tmp_path):
+    names = ["annotated-types", "pydantic", "pydantic_core", "PyYAML", "typing-inspection", "typing_extensions"]
+    packages = [one for one in distributions(ENVIRONMENTS["etl"]) if one.metadata["Name"] in names]
+    archive, unpacked = tmp_path / "environment.tar.gz", tmp_path / "environment"
+    write_environment(archive, packages, wheel, PYTHON_HERE)
+    unpacked.mkdir()
+    subprocess.run(["tar", "-xzf", archive, "-C", unpacked], check=True)
+    listed = [f"{one.metadata['Name'].lower().replace('_', '-')}=={one.version}" for one in packages]
+    assert (unpacked / "packages.txt").read_text(encoding="utf-8").splitlines() == [wheel.name, *listed]
+    asked = f"import sys, conf.load; conf.load.load('{SITE}/conf/tiny.yaml'); print(sys.prefix, conf.load.__file__, 'pip' in sys.modules)"
+    done = said(["environment/bin/python", "-c", asked.replace(SITE, f"environment/{SITE}")], tmp_path, {})
+    assert done.stdout.split() == [str(unpacked), f"{unpacked}/{SITE}/conf/load.py", "False"], done.stderr

@@ -15,9 +15,9 @@ from tests.small import small_conf
 CONF = Path(__file__).parents[2] / "conf"
 
 
-@pytest.mark.parametrize("name", ["demo", "tiny", "obd"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml") if not path.stem.endswith("template")))
 def test_every_shipped_configuration_loads(name: str) -> None:
-    assert load(CONF / f"{name}.yaml").name == name
+    assert load(CONF / f"{name}.yaml").name == name.removesuffix(".example")
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
