@@ -4,7 +4,8 @@ python -m tests.benchmarks.deskdrop [--seeds 5] [--arms towers,merged,plain] [--
 
 conf/deskdrop_comparison.yaml is built by the real ETL and cut at 70% of its impressions, inside a day. All learn from the same rows and
 features; each chooses its knobs (learning rate and epochs; strength of regularisation; number of trees) on the last 30 days before the cut,
-and then learns from these too. Nothing is chosen on test rows. Prints one JSON line a head, and one of the mean over heads: AUC, NE and
+and then learns from these too. Nothing is chosen on test rows; our widths and the pace of ids, which the configuration states, were chosen by
+hand on those 30 days as well, some thirty trials more than the peers were given. Prints one JSON line a head, and one of the mean over heads: AUC, NE and
 predicted over observed of each, means over seeds; `change`: NE against `towers`, with a 95% interval over users (below 0: better).
 """
 
@@ -41,7 +42,7 @@ from tests.benchmarks.world_peers import Rows, boosted_trees, logistic
 DATA = Path(os.environ.get("ADTOWER_DATA") or ROOT.parent / "shared" / "data") / "deskdrop" / "users_interactions.csv.gz"
 DAYS = date(2016, 3, 14), date(2017, 3, 2)
 CUT, VALIDATED = moment("2016-09-16T20:04:30"), moment("2016-08-17T20:04:30")
-SETTINGS = [Setting(rate, epochs) for rate in (0.1, 0.3, 1.0) for epochs in (2, 4, 8, 16)]
+SETTINGS = [Setting(rate, epochs) for rate in (0.3, 1.0, 2.0) for epochs in (2, 4, 6, 8)]
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 
 
@@ -102,7 +103,9 @@ def known(rows: Rows) -> Rows:
 
 
 def peer(name: str, folder: Path, seeds: int, packages: Path) -> np.ndarray:
-    output = folder / f"{name}.npy"
+    output = folder / f"{name}.npy"  # kept, as all finished trainings are
+    if output.is_file() and len(found := np.load(output)) == seeds:
+        return found
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(packages)])}  # in this order: see train_peers.txt
     command = [sys.executable, "-m", "tests.benchmarks.deskdrop_peer", name, str(folder), str(output), "--seeds", str(seeds)]
     subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=True)

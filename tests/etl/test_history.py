@@ -94,7 +94,7 @@ def test_one_expression_may_be_two_keys_that_look_back_over_days_of_their_own(sp
     own = {"days": 5, "days_of": {"user_lately": 1}, "keys": {"user": "user_id", "user_lately": "user_id"}}
     conf = history_conf("user_impressions", "user_lately_impressions", history=own)
     shown = [shown_on(DAY - back * ONE_DAY, f"{back} days ago", user_id="u1") for back in (1, 2, 5)]
-    assert features(spark, conf, shown, [], [{"user_id": "u1"}]) == [(3.0, 1.0)]
+    assert features(spark, conf, shown, [], [{"impression_id": "asked", "user_id": "u1"}]) == [(3.0, 1.0)]
     assert first_history_day(DAY, conf) == DAY - 5 * ONE_DAY
     with pytest.raises(ConfError, match="days_of names ad, which is no key; keys: user, user_lately"):
         history_conf("user_impressions", history=own | {"days_of": {"ad": 3}})
