@@ -263,7 +263,7 @@ check() {
 bench() {
   setup
   mkdir -p var/benchmarks
-  for name in etl growth world train loader ranks growing score refusals 'calibration --replicates 1'; do
+  for name in etl growth world train loader ranks growing score refusals deskdrop 'calibration --replicates 1'; do
     printf '+ python -m tests.benchmarks.%s\n' "$name"
     # shellcheck disable=SC2086  # a name may bring options
     python -m tests.benchmarks.$name | tee -a var/benchmarks/results.jsonl
