@@ -52,7 +52,7 @@ def run(argv: Sequence[str] | None) -> int:
         "--ablate", action="store_true", help="arms without each group of features in place of --arms, ranked by their cost"
     )
     split_options(options)
-    options.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings an arm, from seed 1 on (default: 3)")
+    options.add_argument("--seeds", type=one_or_more, default=3, metavar="N", help="trainings an arm, from seed 1 on (default: 3)")
     options.add_argument("--epochs", type=whole_numbers, help="epochs to choose from, such as 1,2,3; by default training.epochs")
     options.add_argument(
         "--rates", type=factors, default=(1.0,), help="factors of the learning rates to choose from, such as 0.5,1,2 (default: 1)"
@@ -137,7 +137,8 @@ class Comparison:
     def answers(self, tried: Arm, setting: Setting, seed: int, learn: Which, asked: Which, prefix: str) -> np.ndarray:
         """float32 [N, H]; trained once, then read from its file."""
         training = setting.of(self.conf.training)
-        parts = [(part.view.name, part.model.model_dump(mode="json"), part.as_large_as is not None) for part in tried.parts]
+        models = ((part.view.name, part.model, part.as_large_as and part.as_large_as.model) for part in tried.parts)
+        parts = [(name, *(model and model.model_dump(mode="json") for model in of)) for name, *of in models]
         key = fingerprint(
             parts, tried.parts[0].view.template.model_dump(mode="json"), training.deciding, setting.epochs, seed, learn, asked
         )
@@ -164,7 +165,7 @@ def split_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--to", dest="last", type=day_option, help="last day to judge on; by default the last whose labels are final")
     options.add_argument("--split-at", type=moment, help="YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS (UTC); by default the start of the last day")
     options.add_argument(
-        "--validate-days", type=days_of, default=1, metavar="DAYS", help="before the split, that choose settings (default: 1)"
+        "--validate-days", type=one_or_more, default=1, metavar="DAYS", help="before the split, that choose settings (default: 1)"
     )
 
 
@@ -185,14 +186,14 @@ def moment(text: str) -> datetime:
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
-def days_of(text: str) -> int:
+def one_or_more(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of days; give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
     return int(text)
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
-    return tuple(days_of(part) for part in text.split(","))
+    return tuple(one_or_more(part) for part in text.split(","))
 
 
 def factors(text: str) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ python jobs/search.py --conf-file conf/demo.yaml --trials 50 [--split-at 2026-05
 A trial is a model of the rows before the validation days (jobs/compare.py says how `examples` is parted; days from --split-at on are not read),
 and its value the mean over heads of its normalised entropy on those days. The first trial is the configuration as it is. Optuna's TPE sampler
 (Bergstra et al., Algorithms for Hyper-Parameter Optimization, NIPS 2011) proposes the others. Trials stand in `<workdir>/search/<id>.log`, so a
-study goes on where it was stopped, also on another day; the best so far is `<workdir>/search/<id>.yaml`, to be named by `extends` or copied.
+study of the same rows and configuration goes on where it was stopped; the best so far is `<workdir>/search/<id>.yaml`, to be named by `extends` or copied.
 The best of many on few days is flattered: hold it against the configuration as it was on later days, by jobs/compare.py or a night's gate.
 """
 
@@ -23,9 +23,10 @@ from conf.arms import arm
 from conf.load import ConfError
 from conf.schema import Conf
 from conf.training import ModelConf
+from etl.runs import fingerprint
 from etl.session import start
 from jobs.common import DONE, StageFailed, conf_of, main, parser, say, write_whole
-from jobs.compare import Comparison, days_of, split_of, split_options
+from jobs.compare import Comparison, one_or_more, split_of, split_options
 from models.contest import mean_ne
 from models.trial import Setting
 
@@ -41,7 +42,7 @@ def run(argv: Sequence[str] | None) -> int:
     except ImportError as error:
         raise ConfError(f"jobs/search.py needs Optuna ({error}); install adtower[search]") from error
     options = parser((__doc__ or "").splitlines()[0])
-    options.add_argument("--trials", type=days_of, default=50, metavar="N", help="in all, those of earlier runs included (default: 50)")
+    options.add_argument("--trials", type=one_or_more, default=50, metavar="N", help="in all, those of earlier runs included (default: 50)")
     split_options(options)
     arguments = options.parse_args(argv)
     conf = conf_of(arguments)
@@ -49,11 +50,12 @@ def run(argv: Sequence[str] | None) -> int:
     spark = start(conf.spark, f"adtower {conf.name} search")
     try:
         comparison = Comparison.of(spark, conf, split_of(spark, conf, arguments))
-        study = _study(Path(conf.workdir).resolve() / "search", comparison.folder.name, conf)
+        path = Path(conf.workdir).resolve() / "search" / f"{fingerprint(comparison.folder.name, knobs(conf))}.yaml"
+        study = _study(path.with_suffix(".log"), conf)
         towers, judged = comparison.rows.towers(), comparison.judged("validate")
 
         def value(trial: Any) -> float:
-            tried = conf if trial.number == 0 else proposed(trial, conf)
+            tried = proposed(trial, conf) if any(other.state.is_finished() for other in study.trials) else conf
             place, prefix = replace(comparison, conf=tried), f"search: {trial.number + 1}/{arguments.trials}"
             setting = Setting(1.0, tried.training.epochs)
             try:
@@ -70,7 +72,7 @@ def run(argv: Sequence[str] | None) -> int:
             study.optimize(value, n_trials=left)
     finally:
         spark.stop()
-    return _told(study, Path(conf.workdir).resolve() / "search" / f"{comparison.folder.name}.yaml", conf)
+    return _told(study, path, conf)
 
 
 def proposed(trial: Any, conf: Conf) -> Conf:
@@ -105,14 +107,14 @@ def _short(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _study(folder: Path, name: str, conf: Conf) -> Any:
+def _study(log: Path, conf: Conf) -> Any:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    folder.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(folder / f"{name}.log")))
-    study = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    storage = JournalStorage(JournalFileBackend(str(log)))
+    study = optuna.create_study(study_name=log.stem, storage=storage, direction="minimize", load_if_exists=True)
     # Of a seed of its own for each run, since a sampler that begins anew would propose the same again.
     study.sampler = optuna.samplers.TPESampler(seed=conf.seed + len(study.trials))
     return study
@@ -122,7 +124,7 @@ def _told(study: Any, path: Path, conf: Conf) -> int:
     done = sorted((trial for trial in study.trials if trial.value is not None), key=lambda trial: trial.value)
     if not done:
         raise ConfError("no trial came to its end; lower training.learning_rate, which all are multiples of")
-    first = next((trial.value for trial in done if trial.number == 0), None)
+    first = next((trial.value for trial in done if not trial.params), None)
     for trial in done[:10]:
         print(f"{trial.value:.4f}  trial {trial.number + 1}: {trial.params or AS_IT_IS}")
     best = done[0]

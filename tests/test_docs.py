@@ -49,6 +49,8 @@ def test_the_runbook_has_a_line_for_every_exit_code_and_no_other():
 
 def test_the_runbook_names_every_knob_of_the_gates_and_no_other():
     found = text("RUNBOOK.md")
-    assert [knob for knob in (*Gate.model_fields, *Publication.model_fields) if not re.search(rf"`(gate\.|publication\.)?{knob}`", found)] == []
+    assert [
+        knob for knob in (*Gate.model_fields, *Publication.model_fields) if not re.search(rf"`(gate\.|publication\.)?{knob}`", found)
+    ] == []
     named = set(re.findall(r"`gate\.([a-z_]+)`", found)) | set(re.findall(r"`publication\.([a-z_]+)`", found))
     assert named <= {*Gate.model_fields, *Publication.model_fields}
