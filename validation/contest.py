@@ -31,13 +31,13 @@ def told(table: pd.DataFrame, ranked: bool = False) -> list[str]:
 
 
 def _header() -> str:
-    return f"{'head':<12}{'arm':<22}{'positives':>10}{'AUC':>8}{'NE':>8}{'ratio':>7}{'AUC change':>31}{'NE change':>33}"
+    return f"{'head':<12}{'arm':<30}{'positives':>10}{'AUC':>8}{'NE':>8}{'ratio':>7}{'AUC change':>31}{'NE change':>33}"
 
 
 def _line(line: Mapping[Any, Any]) -> str:
     count = NOTHING if line["head"] == MEAN else f"{line['positives']:,.0f}"
     ratio = NOTHING if pd.isna(line["ratio"]) else f"{line['ratio']:.2f}"
-    start = f"{line['head']:<12}{line['arm']:<22}{count:>10}{line['auc']:>8.4f}{line['ne']:>8.4f}{ratio:>7}"
+    start = f"{line['head']:<12}{line['arm']:<30}{count:>10}{line['auc']:>8.4f}{line['ne']:>8.4f}{ratio:>7}"
     return f"{start}{between(line, 'auc_change', '{:+.4f}'):>31}{between(line, 'ne_change', '{:+.2%}'):>33}"
 
 
@@ -45,7 +45,7 @@ def cells(table: pd.DataFrame) -> Iterator[str]:
     of_towers = table[table["tower"] != ALL]
     for (head, tower), lines in of_towers.groupby(["head", "tower"], sort=False):
         for line in lines.to_dict("records")[1:]:
-            yield f"{head:<12}{tower:<14}{line['arm']:<22}{line['positives']:>10,.0f}{between(line, 'ne_change', '{:+.2%}'):>33}"
+            yield f"{head:<12}{tower:<14}{line['arm']:<30}{line['positives']:>10,.0f}{between(line, 'ne_change', '{:+.2%}'):>33}"
 
 
 def between(line: Mapping[Any, Any], what: str, form: str) -> str:
@@ -62,7 +62,9 @@ def page(name: str, simulated: bool, split: Any, seeds: int, chosen: Mapping[str
     parts = []
     for against, of in table.groupby("against", sort=False):
         whole = of[of["tower"] == ALL]
-        changes = [line for line in of.to_dict("records") if line["arm"] != table["arm"].iloc[0]]
+        # Of all towers together, the mean over heads first: cells are many, and stand in the table.
+        ordered = whole.sort_values("head", key=lambda head: head != MEAN, kind="stable")
+        changes = [line for line in ordered.to_dict("records") if line["arm"] != table["arm"].iloc[0]]
         parts.append(
             {
                 "against": "against the true probabilities" if against == TRUTH else "against labels",

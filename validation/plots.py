@@ -58,7 +58,7 @@ def days_svg(
 
 
 def changes_svg(lines: Sequence[Mapping[Any, Any]], title: str = "changes") -> Markup:
-    """A dot and an interval a line (head, tower, arm, ne_change, ne_change_low, ne_change_high), one below the other, about a line at none."""
+    """A dot and an interval a line (head, arm, ne_change, ne_change_low, ne_change_high), one below the other, about a line at none."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 0.6 + 0.15 * len(lines)), layout="constrained")
         axes = figure.add_subplot()
@@ -66,7 +66,7 @@ def changes_svg(lines: Sequence[Mapping[Any, Any]], title: str = "changes") -> M
         for place, line in enumerate(lines):
             axes.plot([line["ne_change_low"], line["ne_change_high"]], [place, place], color=CALIBRATED, linewidth=1, alpha=0.55)
             axes.plot(line["ne_change"], place, "o", color=CALIBRATED, markersize=3.2)
-        axes.set_yticks(range(len(lines)), [f"{line['head']}, {line['tower']}: {line['arm']}" for line in lines])
+        axes.set_yticks(range(len(lines)), [f"{line['head']}: {line['arm']}" for line in lines])
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         _bare(axes)
