@@ -40,7 +40,7 @@ from jobs.compare import Comparison
 from jobs.nightly import run_night
 from models.contest import ALL, TRUTH, Judged, contest
 from models.trial import Setting
-from models.walk_summary import DRAWS
+from models.walk_summary import bootstrap
 from tests.benchmarks.impressions_only import impressions_only
 
 ROOT = Path(__file__).parents[2]
@@ -126,9 +126,9 @@ def gains(tables: Iterable[pd.DataFrame]) -> list[dict[str, float]]:
 
 def interval(values: Sequence[float]) -> list[float]:
     """Mean and 95% interval, worlds drawn again; of one world nan."""
-    drawn = np.random.default_rng(1).choice(values, (DRAWS, len(values))).mean(axis=1)
-    low, high = np.percentile(drawn, [2.5, 97.5]) if len(values) > 1 else (float("nan"), float("nan"))
-    return [round(float(value), 5) for value in (np.mean(values), low, high)]
+    of = np.array(values)
+    mean, *limits = bootstrap(np.arange(len(of)), of, of, lambda one, _: one)
+    return [round(value, 5) for value in (mean, *(limits if len(of) > 1 else [float("nan")] * 2))]
 
 
 def true_log_odds(rows: Judged) -> np.ndarray:

@@ -53,9 +53,8 @@ def test_arms_are_judged_on_the_rows_after_the_split_against_labels_and_truth(sp
 
 def test_a_model_for_each_tower_answers_for_its_own_rows(compared: tuple[Place, str]) -> None:
     folder = folder_of(compared[0])
-    path = max(
-        (folder / "answers").glob("separate-*.npy"), key=lambda file: file.stat().st_mtime
-    )  # the last: the chosen setting, on test rows
+    # The last to be written: of the chosen setting, about the test rows.
+    path = max((folder / "answers").glob("separate-*.npy"), key=lambda file: file.stat().st_mtime)
     answers, rows = np.load(path), pd.read_parquet(folder / "rows" / "test.parquet")
     assert answers.shape == (len(rows), len(compared[0].conf.heads))
     assert np.isfinite(answers).all()
