@@ -30,6 +30,9 @@ help() {
                    ETL with a fault each: all must end as if there had been none; candidates that are bad on purpose, which must be
                    refused; readers beside publishers that are killed, who must see whole days; a night by Airflow, and one on a cluster of
                    this machine's own by what `package` makes, which must end with the tables of the same night in one process
+  soak [ARGS]    setup, then trials of faults: nights killed at named points and at random, an executor lost, two nights at once, a full disk;
+                 an hour or two, can be stopped and goes on where it was (--kinds, --trials)
+  audit          setup, then the licence of every package, and the known vulnerabilities of the pinned versions
   airflow          setup, then make .venv-airflow: Airflow for jobs/dags/, with packages of its own
   package [ARGS]   setup, then dist/: what a cluster needs, as README.md says: a wheel, two packed environments, the jars, main.py
                    (2 to 5 minutes, 3.2 GB; --node-python PATH: where the nodes have Python 3.11, if not where this machine has it)
@@ -281,6 +284,25 @@ reliability() {
   run python -m tests.reliability.cluster_night
 }
 
+soak() {
+  setup
+  run python -m tests.reliability.soak "$@"
+}
+
+audit() {  # of the pinned versions, by the index that packages come from; the tools are not part of the suite
+  setup
+  SCRATCH=$(mktemp -d)
+  python -m venv "$SCRATCH"
+  "$SCRATCH/bin/pip" install --quiet pip-audit pip-licenses
+  run "$SCRATCH/bin/pip-licenses" --python "$VENV/bin/python" --from mixed --order license
+  local found=0
+  for file in requirements.lock airflow.lock; do
+    printf '+ known vulnerabilities of %s\n' $file
+    "$SCRATCH/bin/pip-audit" --requirement $file --require-hashes --disable-pip --progress-spinner off || found=1
+  done
+  return $found
+}
+
 package() {
   setup
   run python jobs/package.py "$@"
@@ -331,9 +353,9 @@ command=${1:-help}
 shift || true
 case $command in
   airflow) setup airflow ;;
-  setup | demo | check | bench | reliability) $command ;;  # never `command && …`: bash would switch set -e off inside
+  setup | demo | check | bench | reliability | audit) $command ;;  # never `command && …`: bash would switch set -e off inside
   test) NEEDS_BROWSER=1 setup airflow; python -m pytest "$@" ;;
-  submit | doctor | lock | clean | package) $command "$@" ;;
+  submit | doctor | lock | clean | package | soak) $command "$@" ;;
   help | --help | -h) help ;;
   *) printf 'build.sh: there is no command %s\n' "$command" >&2; help >&2; exit 2 ;;
 esac

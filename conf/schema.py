@@ -59,6 +59,14 @@ class SparkConf(Strict):
     snapshot_partitions: int = Field(2, ge=1, description="spark.databricks.delta.snapshotPartitions: small for small tables")
 
 
+class Privacy(Strict):
+    hash_user_ids: bool = Field(
+        False,
+        description="keep user ids as keyed hashes (HMAC-SHA256, the key from the environment variable ADTOWER_USER_KEY), and of broken rows not "
+        "what may name a user",
+    )
+
+
 class Simulation(Strict):
     world: Name = Field(description="file under conf/worlds/")
     replicate: int = Field(
@@ -84,6 +92,7 @@ class Conf(Strict):
     spark: SparkConf = SparkConf()
     simulation: Simulation | None = None
     clock: Clock = Clock()
+    privacy: Privacy = Privacy()
     sources: dict[Name, Source] = Field(min_length=1)
     history: History = History()
     tower: str = Field("source", description="expression over canonical impression and inventory columns")

@@ -22,6 +22,7 @@ from conf.load import ConfError
 from conf.schema import Conf
 from conf.source import Source
 from etl.expressions import Expression, check
+from etl.privacy import WITHHELD, columns_that_name_users, user_key, with_hashed
 from etl.raw import CORRUPT, Block, Raw, look_at, read
 from etl.schemas import Table
 
@@ -29,16 +30,22 @@ DAY_CLOCK = {"impressions": "shown_at", "engagements": "received_at", "users": "
 #: Longest text of one canonical column, bytes; more is a broken line that happens to parse.
 LONGEST_TEXT = 65_536
 REPLACEMENT = "\ufffd"
+UNREADABLE = "unreadable"  # the reason of a line that cannot be parsed
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A block whose expressions are allowed, with the types they have. `windowed`: some of them look at other rows."""
+    """A block whose expressions are allowed, with the types they have. `windowed`: some of them look at other rows.
+
+    `key`: of user ids, None where they are kept as they come; `withheld`: raw columns that then are not kept of a broken row.
+    """
 
     raw: Raw
     table: Table
     types: StructType
     windowed: bool
+    key: bytes | None = None
+    withheld: frozenset[str] = frozenset()
 
     @property
     def source(self) -> Source:
@@ -56,6 +63,8 @@ def canonical(spark: SparkSession, conf: Conf, block: Block, table: Table) -> Da
     if checked.raw.block.unreadable:
         parts.append(_blank(checked, _set_aside(spark, checked.raw), "unreadable_file"))
     rows = reduce(DataFrame.unionByName, parts)
+    if checked.key:
+        rows = with_hashed(rows, checked.key, "user_id")
     if "tower" in table.schema.names:
         rows = rows.withColumn("tower", F.coalesce(F.expr(conf.tower), F.lit("unknown")))
     kind = block.source.kind
@@ -76,7 +85,9 @@ def _checked(spark: SparkSession, conf: Conf, block: Block, table: Table) -> Che
             [Expression(f"heads.{name}.applies_to", head.applies_to, windows=False) for name, head in conf.heads.items()],
             table.schema,
         )
-    return Checked(raw, table, types, windowed)
+    key = user_key(conf) if "user_id" in table.schema.names else None
+    withheld = columns_that_name_users(spark, source, raw.schema.names) if key else ()
+    return Checked(raw, table, types, windowed, key, frozenset(withheld))
 
 
 def expression_types(spark: SparkSession, raw: Raw) -> tuple[StructType, bool]:
@@ -136,10 +147,10 @@ def _rows(checked: Checked, lines: DataFrame) -> DataFrame:
     texts = [_text(values[field.name][0], field) for field in _own(checked.table) if _is_text(field)]
     long = reduce(Column.__or__, (F.octet_length(text) > LONGEST_TEXT for text in texts))
     faults = F.concat_ws(",", F.when(_not_utf8(checked.raw), "invalid_utf8"), F.when(long, "oversized"), *misfits)
-    return _select(checked, rows, [value.alias(name) for name, (value, _) in values.items()], _stated_day(source), faults, "unreadable")
+    return _select(checked, rows, [value.alias(name) for name, (value, _) in values.items()], _stated_day(source), faults, UNREADABLE)
 
 
-def _blank(checked: Checked, lines: DataFrame, reason: str = "unreadable") -> DataFrame:
+def _blank(checked: Checked, lines: DataFrame, reason: str = UNREADABLE) -> DataFrame:
     """Lines that have no values to compute with."""
     nothing = [F.lit(None).cast(field.dataType).alias(field.name) for field in _own(checked.table)]
     return _select(checked, lines, nothing, F.lit(None).cast("date"), F.lit(""), reason)
@@ -147,6 +158,9 @@ def _blank(checked: Checked, lines: DataFrame, reason: str = "unreadable") -> Da
 
 def _select(checked: Checked, rows: DataFrame, values: Sequence[Column], day: Column, faults: Column, reason: str) -> DataFrame:
     block, source = checked.raw.block, checked.source
+    kept = {name: F.lit(WITHHELD) if name in checked.withheld else F.col(_quoted(name)) for name in checked.raw.schema.names}
+    # Whom a line names that cannot be parsed is not known.
+    line = F.when(F.col(CORRUPT).isNotNull(), WITHHELD) if checked.key and reason == UNREADABLE else F.col(CORRUPT)
     return rows.select(
         *values,
         F.lit(source.source).alias("source"),
@@ -154,9 +168,9 @@ def _select(checked: Checked, rows: DataFrame, values: Sequence[Column], day: Co
         F.col("_file").alias("file"),
         F.col("_path").alias("path"),
         day.alias("stated_day"),
-        F.struct(*(F.col(_quoted(name)) for name in checked.raw.schema.names)).alias("raw_columns"),
+        F.struct(*(value.alias(name) for name, value in kept.items())).alias("raw_columns"),
         faults.alias("faults"),
-        F.col(CORRUPT).alias("unreadable"),
+        line.alias("unreadable"),
         F.lit(reason).alias("unreadable_as"),
     )
 

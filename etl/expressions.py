@@ -116,6 +116,13 @@ def check(spark: SparkSession, expressions: Sequence[Expression], schema: Struct
         raise
 
 
+def references(spark: SparkSession, expression: Expression, columns: Sequence[str]) -> set[str]:
+    """Names of the columns, of `columns`, that the expression reads; in small letters."""
+    paths = [piece["nameParts"][1:-1].lower() for piece in _parsed(spark, expression) if piece["class"] == "UnresolvedAttribute"]
+    known = [column.lower() for column in columns]
+    return {column for path in paths for column in known if path == column or path.startswith(f"{column}, ")}
+
+
 def _empty(spark: SparkSession, schema: StructType) -> DataFrame:
     jvm, session = spark._jvm, spark._jsparkSession
     assert jvm is not None

@@ -12,33 +12,50 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 
+UPKEEP = "upkeep"
+
+
 class LockHeld(RuntimeError):
-    """Another run of the same night is under way."""
+    """Another run of the same night is under way, or the tables are being tidied."""
 
 
 @contextmanager
 def night_lock(workdir: str | Path, day: date, run_id: str) -> Iterator[None]:
-    """Hold `<workdir>/locks/<day>.lock`; raise LockHeld, naming the holder, if another process does.
+    """Hold `<workdir>/locks/<day>.lock`; raise LockHeld, naming the holder, if another process does, or while the tables are tidied.
 
     The lock is the kernel's (flock), so a holder that was killed holds nothing and there is no stale lock to judge; the text in the file
     only tells people who holds it. So the working folder must lie on a file system that all drivers of an environment share.
     """
-    path = Path(workdir) / "locks" / f"{day.isoformat()}.lock"
+    with (
+        _held(workdir, day.isoformat(), fcntl.LOCK_EX, run_id, f"the night of {day} is being run by"),
+        _held(workdir, UPKEEP, fcntl.LOCK_SH, None, "rows are being removed from the tables by"),
+    ):
+        yield
+
+
+@contextmanager
+def upkeep_lock(workdir: str | Path, run_id: str) -> Iterator[None]:
+    """No night runs, nor begins, while rows and files are removed from under the tables; raise LockHeld while one does."""
+    with _held(workdir, UPKEEP, fcntl.LOCK_EX, run_id, "a night is being run, or rows are being removed already, by"):
+        yield
+
+
+@contextmanager
+def _held(workdir: str | Path, name: str, kind: int, owner: str | None, taken: str) -> Iterator[None]:
+    path = Path(workdir) / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise LockHeld(f"the night of {day} is being run by {file.read().strip() or 'another process'}; lock {path}") from error
-        owner = {
-            "run_id": run_id,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+            raise LockHeld(f"{taken} {file.read().strip() or 'another process'}; lock {path}") from error
+        if owner is None:
+            yield
+            return
+        told = {"run_id": owner, "host": socket.gethostname(), "pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         file.truncate(0)
-        file.write(json.dumps(owner))
+        file.write(json.dumps(told))
         file.flush()
         try:
             yield

@@ -4,7 +4,7 @@
 of received_at; for history the day on which what it counts became known; for inventory and scores the day scored; for quarantine the day
 the broken row would have had, or its file's (a rebuilt day then replaces its own broken rows, where a partition a night would repeat them
 K times); for metrics, calibration_daily, calibration_segments, models, publications and runs the night's `--day`; for backtest the first day
-measured.
+measured; for forgotten the day on which it was asked.
 """
 
 from __future__ import annotations
@@ -248,6 +248,17 @@ PUBLICATIONS = Table(
     partitions=("day", "what"),
     lineage=("run_id", "published_at"),
 )
+FORGOTTEN = Table(
+    "forgotten",
+    (
+        column("user_id", STRING, "who must not come back, as the tables have the id", nullable=False),
+        column("asked_at", TIME, "wall clock", nullable=False),
+        RUN,
+        column("day", DATE, "the day it was asked on, by the wall clock", nullable=False),
+    ),
+    key=("user_id",),
+    lineage=("asked_at", "run_id"),
+)
 RUNS = Table(
     "runs",
     (
@@ -412,6 +423,6 @@ def all_tables(conf: Conf) -> dict[str, Table]:
     tables = (
         impressions(conf), ENGAGEMENTS, entity(conf, "user"), entity(conf, "ad"), inventory(conf), QUARANTINE, history(conf),
         examples(conf), served(conf), scores(conf), challenger_scores(conf), METRICS, CALIBRATION_DAILY, CALIBRATION_SEGMENTS, BACKTEST,
-        MODELS, PUBLICATIONS, RUNS,
+        MODELS, PUBLICATIONS, FORGOTTEN, RUNS,
     )  # fmt: skip
     return {table.name: table for table in tables}

@@ -26,6 +26,7 @@ from conf.source import Source
 from etl.canonical import canonical
 from etl.faults import without_faulty_file
 from etl.landing import day_of
+from etl.privacy import FORGOTTEN_REASON, is_forgotten
 from etl.raw import Block
 from etl.schemas import Table
 from etl.splits import end_of
@@ -36,15 +37,25 @@ LONGEST_RAW = 65_536
 
 
 def classified(
-    spark: SparkSession, conf: Conf, blocks: Sequence[Block], table: Table, rules: Sequence[Rule], first: date, last: date, night: date
+    spark: SparkSession,
+    conf: Conf,
+    blocks: Sequence[Block],
+    table: Table,
+    rules: Sequence[Rule],
+    first: date,
+    last: date,
+    night: date,
+    forgotten: DataFrame | None = None,
 ) -> DataFrame:
     """Every row of the blocks' files: canonical columns of `table`, and block, source, file, reasons,
     raw (of a broken row, null else), verdict.
 
-    `first` and `last` bound the table's days; `night` is the night whose close is as_of. All blocks are of one kind.
+    `first` and `last` bound the table's days; `night` is the night whose close is as_of. All blocks are of one kind. `forgotten`: user_id, as
+    tables have it, of people whose rows are set aside.
     """
+    forgotten = forgotten if "user_id" in table.schema.names else None
     frames = [
-        canonical(spark, conf, block, table).transform(_with_reasons, rules).transform(_with_day, block.source, first, last)
+        canonical(spark, conf, block, table).transform(_with_reasons, rules, forgotten).transform(_with_day, block.source, first, last)
         for block in blocks
     ]
     union = reduce(DataFrame.unionByName, frames)
@@ -74,14 +85,22 @@ def classified(
 
 
 def settled(
-    spark: SparkSession, conf: Conf, blocks: Sequence[Block], table: Table, rules: Sequence[Rule], first: date, last: date, night: date
+    spark: SparkSession,
+    conf: Conf,
+    blocks: Sequence[Block],
+    table: Table,
+    rules: Sequence[Rule],
+    first: date,
+    last: date,
+    night: date,
+    forgotten: DataFrame | None = None,
 ) -> tuple[DataFrame, list[dict[str, Any]]]:
     """The rows of `classified`, cached, and their account. A file that turns out to be damaged on the way is set aside or stops the night.
 
     Raises InputUnreadable, with block, file and knob in its message.
     """
     while True:
-        rows = classified(spark, conf, blocks, table, rules, first, last, night).persist()
+        rows = classified(spark, conf, blocks, table, rules, first, last, night, forgotten).persist()
         try:
             return rows, account(rows)
         except Exception as error:  # py4j and pyspark have several classes for what a task can raise
@@ -116,9 +135,10 @@ def _close(conf: Conf, kind: str) -> Column:
     return F.col("day").cast("timestamp") + F.lit(timedelta(days=conf.label_days))
 
 
-def _with_reasons(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
-    """Add `reasons`, the faults of the row and the names of the broken rules (an unreadable line has that one reason), and `raw` for the
-    rows that have any."""
+def _with_reasons(rows: DataFrame, rules: Sequence[Rule], forgotten: DataFrame | None) -> DataFrame:
+    """Add `reasons`, the faults of the row and the names of the broken rules (an unreadable line has that one reason, as has a row of
+    someone who was forgotten), and `raw` for the rows that have any; of the forgotten nothing is kept."""
+    rows, gone = is_forgotten(rows, forgotten)
 
     def breaks(rule: Rule) -> Column:
         misfit = F.array_contains(F.split("faults", ","), f"{rule.column}_of_type")  # that reason says it all
@@ -126,10 +146,11 @@ def _with_reasons(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
 
     broken = F.concat_ws(",", F.when(F.col("faults") != "", F.col("faults")), *(breaks(rule) for rule in rules))
     # By way of text: a lambda such as array_compact's is not compiled, and takes all that is computed beside it out of compiled code.
-    told = F.when(F.col("unreadable").isNotNull(), F.col("unreadable_as")).otherwise(broken)
+    told = F.when(F.col("unreadable").isNotNull(), F.col("unreadable_as")).when(gone, FORGOTTEN_REASON).otherwise(broken)
     reasons = F.array_remove(F.split(told, ","), "")
-    raw = F.when(F.size("reasons") > 0, F.left(F.coalesce(F.col("unreadable"), F.to_json("raw_columns")), F.lit(LONGEST_RAW)))
-    return rows.withColumn("reasons", reasons).withColumn("raw", raw).drop("raw_columns", "faults", "unreadable_as")
+    text = F.left(F.coalesce(F.col("unreadable"), F.to_json("raw_columns")), F.lit(LONGEST_RAW))
+    raw = F.when((F.size("reasons") > 0) & ~gone, text)
+    return rows.withColumn("reasons", reasons).withColumn("raw", raw).drop("raw_columns", "faults", "unreadable_as", "__forgotten")
 
 
 def _with_day(rows: DataFrame, source: Source, first: date, last: date) -> DataFrame:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 import traceback
 import uuid
@@ -21,6 +22,7 @@ from pyspark.sql import SparkSession
 from conf.load import ConfError, load
 from conf.schema import Conf
 from etl.contents import Contents
+from etl.disk import disk_trouble
 from etl.landing import InputMissing, InputUnreadable
 from etl.lock import LockHeld
 from etl.runs import Ledger, Record, code_hash, fingerprint
@@ -152,10 +154,23 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> Record:
         run.waiting.append(stage.name)
         return record("skipped", mark, str(nothing))
     except Exception as error:
+        failure = of_the_disk(run, error) or error
         if isinstance(error, StageFailed) and error.counts:
             run.failed_counts[stage.name] = error.counts
-        record("failed", mark, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-        raise
+        try:
+            record("failed", mark, f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}")
+        except Exception as second:  # the first error is the one to show
+            progress.say(f"not in the ledger: {type(second).__name__}: {str(second).splitlines()[0]}")
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def of_the_disk(run: Run, error: Exception) -> StageFailed | None:
+    """A full disk, or one that is closed to us, as what it is, wherever it was met."""
+    local = run.spark.conf.get("spark.local.dir", None) or tempfile.gettempdir()
+    found = disk_trouble(error, {"workdir": Path(run.conf.workdir).resolve(), "spark.local.dir": str(local)})
+    return StageFailed(found.message, AGAIN if found.full else USAGE) if found else None
 
 
 def told(record: Record) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from conf.load import ConfError
 from conf.schema import Conf
 from conf.source import Kind, Source
 from etl import schemas
 from etl.faults import without_task_traces
 from etl.landing import LandedFile, files_by_day, fingerprint, first_complete_day
+from etl.privacy import KEY_VARIABLE, forgotten_ids, forgotten_mark, key_name
 from etl.raw import Block
 from etl.schemas import QUARANTINE, Table
 from etl.session import side_by_side
@@ -60,9 +62,23 @@ def look(run: Run, kind: Kind) -> Landed:
 def inputs(run: Run) -> dict[str, str]:
     # Files and tables that change while the run works are the next run's.
     run.landed = {kind: look(run, kind) for kind in KINDS if blocks_of(run.conf, kind)}
-    return {
+    require_same_key(run)
+    found = {
         f"{name} {found.first} {found.last}": fingerprint(paths) for found in run.landed.values() for name, paths in found.files.items()
     }
+    forgotten = forgotten_mark(run.spark, run.conf)
+    return found | ({"forgotten": forgotten} if forgotten else {})
+
+
+def require_same_key(run: Run) -> None:
+    """ConfError where the tables' user ids were hashed with another key, or not at all: one person would be two."""
+    known = next((record.counts.get("user_key", "") for record in reversed(run.ledger.done) if record.stage == "ingest"), None)
+    if known not in (None, key_name(run.conf)):
+        how = {True: "hashed with another key", False: "as they came"}[bool(known)]
+        raise ConfError(
+            f"the user ids of the tables in {run.conf.workdir} are {how}: give {KEY_VARIABLE} the value that it had, set privacy.hash_user_ids as it "
+            "was, or build the days anew in an empty workdir"
+        )
 
 
 @dataclass(frozen=True)
@@ -77,8 +93,9 @@ class Batch:
 
 
 def work(run: Run) -> Outcome:
+    forgotten = forgotten_ids(run.spark, run.conf)
     with without_task_traces(run.spark):
-        batches = [batch for batch in side_by_side(lambda kind: settled_batch(run, kind), KINDS) if batch]
+        batches = [batch for batch in side_by_side(lambda kind: settled_batch(run, kind, forgotten), KINDS) if batch]
     try:
         side_by_side(lambda write: write(), [partial(quarantine, run, batches), *(partial(keep, run, batch) for batch in batches)])
     finally:
@@ -93,10 +110,11 @@ def work(run: Run) -> Outcome:
     sums = {name: sum(int(row[name]) for row in rows) for name in ("rows_in", "kept", "duplicates", "quarantined")}
     outputs = [f"{name}/{day}" for batch in batches for day in days_between(batch.first, batch.last) for name in (batch.kind, "quarantine")]
     told = f"{sums['rows_in']:,} rows in: {sums['kept']:,} kept, {sums['duplicates']:,} duplicates, {sums['quarantined']:,} quarantined"
-    return Outcome(tuple(dict.fromkeys(outputs)), {"account": rows}, told)
+    counts = {"account": rows} | ({"user_key": key_name(run.conf)} if run.conf.privacy.hash_user_ids else {})
+    return Outcome(tuple(dict.fromkeys(outputs)), counts, told)
 
 
-def settled_batch(run: Run, kind: Kind) -> Batch | None:
+def settled_batch(run: Run, kind: Kind, forgotten: DataFrame | None) -> Batch | None:
     """The rows of one kind, cached; None where there is nothing to read or to write."""
     conf = run.conf
     if kind not in run.landed:
@@ -105,7 +123,8 @@ def settled_batch(run: Run, kind: Kind) -> Batch | None:
     blocks = [Block(name, conf.sources[name], tuple(file.path for file in files)) for name, files in found.files.items() if files]
     if found.first > found.last or not blocks:
         return None
-    rows, account = settled(run.spark, conf, blocks, table_of(conf, kind), row_rules(kind), found.first, found.last, run.night.day)
+    rules = row_rules(kind)
+    rows, account = settled(run.spark, conf, blocks, table_of(conf, kind), rules, found.first, found.last, run.night.day, forgotten)
     return Batch(kind, found.first, found.last, rows, account)
 
 
@@ -140,7 +159,7 @@ def require_balance(run: Run, batch: Batch, counted: Sequence[dict[str, Any]]) -
 STAGE = Stage(
     name="ingest",
     packages=("etl", "validation"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"sources", "landing", "tower", "heads", "clock", "template"})],
+    reads=lambda conf: [conf.model_dump(mode="json", include={"sources", "landing", "tower", "heads", "clock", "template", "privacy"})],
     inputs=inputs,
     work=work,
 )

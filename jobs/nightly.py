@@ -127,11 +127,11 @@ def run_night(
                 write_views(spark, conf)
             return finish(run, code, reason, begun, progress, summary)
         except Exception as error:
-            finish(run, code_of(error), f"{type(error).__name__}: {error}", begun, progress, summary)
             try:
+                finish(run, code_of(error), f"{type(error).__name__}: {error}", begun, progress, summary)
                 report.write_failed(run, str(error).splitlines()[0])
             except Exception as second:  # the first error is the one to show
-                progress.say(f"no report: {type(second).__name__}: {second}")
+                progress.say(f"no summary or no report: {type(second).__name__}: {second}")
             raise
 
 

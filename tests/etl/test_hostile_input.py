@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
@@ -272,3 +273,35 @@ def test_rows_delivered_again_in_any_file_day_and_order_leave_the_same_rows_once
     total = sum(len(content) for content in files.values())
     broken = sum(content.count(DELIVERED[5]) for content in files.values())
     assert counted == {"rows_in": total, "kept": 2, "duplicates": total - 2 - broken, "quarantined": broken}
+
+
+def mangled(text: bytes, draw: random.Random) -> bytes:
+    """A line with some bytes changed, put in, left out or cut off; still one line, and not blank."""
+    found = bytearray(text)
+    for _ in range(draw.randint(0, 4)):
+        at = draw.randrange(len(found))
+        how, byte = draw.randrange(4), draw.randrange(256)
+        if how == 0:
+            found[at] = byte
+        elif how == 1:
+            found.insert(at, byte)
+        elif how == 2:
+            del found[at : at + draw.randint(1, 5)]
+        else:
+            del found[max(at, 1) :]
+        found = found or bytearray(b"x")
+    return bytes(byte for byte in found if byte not in b"\r\n").strip() or b"x"
+
+
+def test_each_of_a_thousand_mangled_lines_is_accounted_for(spark: SparkSession, tmp_path: Path) -> None:
+    draw, conf, number = random.Random(5), hostile_conf(), 500
+    as_json = [mangled(line(f"j{place}").strip(), draw) for place in range(number)]
+    as_csv = [mangled(csv(record(f"c{place}")).splitlines()[1], draw) for place in range(number)]
+    contents = {"mangled.json": b"\n".join(as_json), "mangled.csv": b"\n".join([",".join(COLUMNS).encode(), *as_csv])}
+    paths = written(tmp_path, contents)
+    blocks = [Block(f"of_{path.suffix[1:]}", conf.sources[f"of_{path.suffix[1:]}"], (str(path),)) for path in paths]
+    rows = classified(spark, conf, blocks, schemas.impressions(conf), row_rules("impressions"), DAY, NIGHT, NIGHT).persist()
+    counted = Counter(row["verdict"] for row in rows.select("verdict").collect())
+    assert sum(counted.values()) == 2 * number and counted["kept"] > 0 and counted["quarantined"] > number / 4
+    assert rows.where("verdict = 'quarantined' AND (size(reasons) = 0 OR raw IS NULL)").count() == 0
+    rows.unpersist()

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from conf.load import load
 from conf.schema import Conf
-from etl.schemas import all_tables
+from etl.schemas import Table, all_tables
 from etl.tables import content_hashes, read
 
 ROOT = Path(__file__).parents[2]
@@ -53,8 +53,10 @@ class Place:
 
     def hashes(self, spark: SparkSession, *without: str) -> dict[str, dict[str, str]]:
         """Table -> day -> content hash, for every table but `without`."""
-        tables = (table for table in all_tables(self.conf).values() if table.name not in without)
-        return {table.name: content_hashes(read(spark, self.workdir, table), table) for table in tables}
+        return {table.name: content_hashes(read(spark, self.workdir, table), table) for table in self.tables(*without)}
+
+    def tables(self, *without: str) -> list[Table]:
+        return [table for table in all_tables(self.conf).values() if table.name not in without]
 
 
 def place(folder: Path, base: str, landing: Path | None = None, **over: Any) -> Place:

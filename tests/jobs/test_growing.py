@@ -5,24 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from conf.load import load
 from etl import schemas
-from etl.tables import read
+from etl.tables import TableError, create_tables, read
+from jobs.common import DONE, day_option
+from jobs.nightly import ETL, STAGES, run_night
 from tests.jobs.nights import ROOT, Place, day
 
 
-def night_after_days_before(number: int) -> tuple[str, ...]:
-    return ("--backfill-from", day(1), "--from", day(number), "--to", day(number))
+def night_after_days_before(spark: SparkSession, of: Place, number: int) -> int:
+    create_tables(spark, of.conf)
+    assert run_night(spark, of.conf, day_option(day(1)), day_option(day(number - 1)), ETL) == DONE
+    return run_night(spark, of.conf, day_option(day(number)), day_option(day(number)), STAGES)
 
 
-def written(folder: Path, without_source: str = "", without_head: str = "") -> Place:
-    """tiny, less one source and one head with what the template counts of it; all in one working folder."""
+def written(folder: Path, logs: Place, without_source: str = "", without_head: str = "") -> Place:
+    """tiny, less one source and one head with what the template counts of it; all in one working folder, on the logs of another."""
     text: dict[str, Any] = load(ROOT / "conf" / "tiny.yaml").model_dump(mode="json")
-    text |= {"workdir": str(folder), "landing": str(folder / "landing")}
+    text |= {"workdir": str(folder), "landing": logs.conf.landing}
     text["sources"] = {name: block for name, block in text["sources"].items() if block["source"] != without_source}
     text["heads"] = {name: head for name, head in text["heads"].items() if name != without_head}
     features = text["template"]["features"]
@@ -32,16 +37,16 @@ def written(folder: Path, without_source: str = "", without_head: str = "") -> P
     return Place(file)
 
 
-def test_a_new_head_and_a_new_source_are_migrated_rebuilt_trained_warm_and_scored(spark: SparkSession, tmp_path: Path) -> None:
-    whole, less = written(tmp_path), written(tmp_path, without_source="video", without_head="save")
-    for job, options in (("simulate", ()), ("nightly", night_after_days_before(7))):
-        code, told = less.run(job, *options)
-        assert code == 0, told
-    code, told = whole.run("nightly", "--day", day(8))
-    assert code == 2 and "jobs/migrate.py" in told
-    for job, options in (("migrate", ()), ("nightly", night_after_days_before(8))):
-        code, told = whole.run(job, *options)
-        assert code == 0, told
+def test_a_new_head_and_a_new_source_are_migrated_rebuilt_trained_warm_and_scored(
+    spark: SparkSession, built: Place, tmp_path: Path
+) -> None:
+    whole, less = written(tmp_path, built), written(tmp_path, built, without_source="video", without_head="save")
+    assert night_after_days_before(spark, less, 7) == DONE
+    with pytest.raises(TableError, match="jobs/migrate.py"):
+        create_tables(spark, whole.conf)
+    code, told = whole.run("migrate")
+    assert code == DONE, told
+    assert night_after_days_before(spark, whole, 8) == DONE
 
     models = {row["day"].isoformat(): row for row in read(spark, tmp_path, schemas.MODELS).collect()}
     assert models[day(8)]["parent"] == models[day(7)]["model"]

@@ -71,19 +71,6 @@ def test_a_second_run_by_spark_submit_changes_no_table_but_runs_and_says_what_it
     assert set(status.values()) == {"skipped", "done"} and [stage for stage, how in status.items() if how == "done"] == ["report"]
 
 
-def test_a_night_killed_after_ingest_in_training_and_before_publication_ends_with_the_same_tables(
-    spark: SparkSession, built: Place, clean: Place, tmp_path: Path
-) -> None:
-    killed = copied(built, tmp_path / "killed")
-    for moment in ("ingest          done", "train: step", "evaluate        done"):
-        code, told = killed.run("nightly", *NIGHT, kill_at=moment)
-        assert moment in told and code == -9, told
-    code, told = killed.run("nightly", *NIGHT)
-    assert code == 0, told
-    assert "ingest          skipped" in told and "train           skipped" in told
-    assert killed.hashes(spark, "runs") == clean.hashes(spark, "runs")
-
-
 def test_a_range_and_the_same_days_one_by_one_end_with_the_same_tables_up_to_m(spark: SparkSession, clean: Place, tmp_path: Path) -> None:
     nights = place(tmp_path / "nights", "tiny", landing=Path(clean.conf.landing))
     create_tables(spark, nights.conf)
