@@ -48,7 +48,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
         found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, LookupError) as error:  # `!!int x` and the 31st of February are no error of YAML's own
         raise ConfError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(found, dict):
         raise ConfError(f"{path}: expected keys and values, found {type(found).__name__}")

@@ -27,13 +27,17 @@ def disk_trouble(error: BaseException, places: Mapping[str, str | Path]) -> Disk
     told = "\n".join(_texts(error))
     if any(sign in told for sign in FULL):
         free = "; ".join(f"{name} {path} has {_megabytes(path)} free" for name, path in places.items())
-        return DiskTrouble(f"no space left on a disk: {free}. Nothing is half done: free some space, and run the same command again", full=True)
+        return DiskTrouble(
+            f"no space left on a disk: {free}. Nothing is half done: free some space, and run the same command again", full=True
+        )
     sign = next((sign for sign in CLOSED if sign in told), None)
     if sign is None:
         return None
     line = next(line.strip() for line in told.splitlines() if sign in line)
     closed = [f"{name} {path}" for name, path in places.items() if not os.access(path, os.W_OK)]
-    return DiskTrouble(f"{' and '.join(closed) or 'a file'} cannot be written ({line}); give the user that runs the night the right to", full=False)
+    return DiskTrouble(
+        f"{' and '.join(closed) or 'a file'} cannot be written ({line}); give the user that runs the night the right to", full=False
+    )
 
 
 def _texts(error: BaseException | None) -> Iterator[str]:

@@ -88,7 +88,9 @@ def forgotten_ids(spark: SparkSession, conf: Conf) -> DataFrame | None:
 
 def forgotten_mark(spark: SparkSession, conf: Conf) -> str:
     """Changes as people are forgotten; empty before the first."""
-    found = read(spark, conf.workdir, FORGOTTEN).select(F.count_distinct("user_id").alias("ids"), F.bit_xor(F.xxhash64("user_id")).alias("mark"))
+    found = read(spark, conf.workdir, FORGOTTEN).select(
+        F.count_distinct("user_id").alias("ids"), F.bit_xor(F.xxhash64("user_id")).alias("mark")
+    )
     row = found.collect()[0]
     return f"{row['ids']}:{row['mark']}" if row["ids"] else ""
 

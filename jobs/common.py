@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -186,7 +187,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 def day_option(text: str) -> date:
     """A strict ISO date (UTC): 2026-05-14, never a word or a pattern."""
     try:
-        if len(text) != 10:
+        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):  # Python takes weeks, and days without dashes
             raise ValueError(text)
         return date.fromisoformat(text)
     except ValueError as error:

@@ -128,7 +128,9 @@ def tell(people: int, removed: Removed, unreadable: Sequence[str], dry_run: bool
     for table, days in sorted(removed.days.items()):
         shown: tuple[date, date] = (min(days), max(days))
         print(f"{table:<18} {removed.rows[table]:>10,} rows, {shown[0]} to {shown[1]}")
-    print(f"folders to be made again when needed: {', '.join(removed.folders) or 'none'}; reports and summaries that named someone: {removed.files}")
+    print(
+        f"folders to be made again when needed: {', '.join(removed.folders) or 'none'}; reports and summaries that named someone: {removed.files}"
+    )
     if unreadable:
         print(f"models whose training rows can be read no more: {', '.join(unreadable)}")
     if not dry_run:

@@ -51,7 +51,8 @@ def by_text(code: str) -> list[str]:
         for called, node in calls(code)
         if called.endswith(taken)
         for text in node.args[:1]
-        if isinstance(text, ast.JoinedStr) or (called.endswith(("spark.sql", "F.expr", "selectExpr")) and not isinstance(text, ast.Constant))
+        if isinstance(text, ast.JoinedStr)
+        or (called.endswith(("spark.sql", "F.expr", "selectExpr")) and not isinstance(text, ast.Constant))
     ]
 
 

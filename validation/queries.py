@@ -1,6 +1,6 @@
 """The Spark SQL behind the numbers of the night's report: the job runs these, or reads the same rows of the run ledger, and the page shows them.
 
-Paths are those of the configuration, so a relative working folder stays relative: run them where the night is run, in a session with Delta.
+They run in any session with Delta that sees the working folder: paths are absolute, as Spark takes no others for a table's.
 Text in, text out; whatever comes from outside is quoted.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from etl.schemas import ALL
+from etl.tables import table_path
 
 NIGHTS = 30  # of metrics and of usual times, tonight among them
 QUANTILES = (0.05, 0.5, 0.95)
@@ -39,8 +40,7 @@ class Asked:
     heads: tuple[str, ...]
 
     def table(self, name: str) -> str:
-        path = f"{self.workdir}/tables/{name}".replace("`", "``")
-        return f"delta.`{path}`"
+        return f"delta.`{table_path(self.workdir, name).replace('`', '``')}`"
 
     @property
     def nights(self) -> str:

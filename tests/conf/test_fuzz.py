@@ -23,8 +23,17 @@ WHOLE = load(TINY).model_dump(mode="json")
 LINES = TINY.read_text(encoding="utf-8").splitlines()
 MANY = settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(["off", "{day}", "1e999", "${HOME}", "../.."])
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=5)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["off", "{day}", "1e999", "${HOME}", "../.."])
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=5
+)
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -65,12 +74,18 @@ def taken_or_refused(text: dict[str, Any]) -> None:
         assert len(str(error)) > len("fuzzed: ")
 
 
-@MANY
-@given(at=st.integers(0, len(LINES) - 1), piece=st.text(max_size=30) | st.sampled_from(["\t", "- ", "&a *a", "!!int x", "{", "'", "<<: *b", "? :"]), cut=st.integers(0, 40))
+@settings(parent=MANY, max_examples=400)
+@given(
+    at=st.integers(0, len(LINES) - 1),
+    piece=st.text(max_size=30) | st.sampled_from(["\t", "- ", "&a *a", "!!int x", "{", "'", "<<: *b", "? :"]),
+    cut=st.integers(0, 40),
+)
 def test_a_file_changed_anywhere_is_taken_or_refused_in_words(tmp_path: Path, at: int, piece: str, cut: int) -> None:
     lines = [*LINES[:at], LINES[at][:cut] + piece, *LINES[at + 1 :]]
     file = tmp_path / "fuzzed.yaml"
-    file.write_text("\n".join(lines).replace("extends: demo.yaml", f"extends: {TINY.with_name('demo.yaml')}"), encoding="utf-8", errors="replace")
+    file.write_text(
+        "\n".join(lines).replace("extends: demo.yaml", f"extends: {TINY.with_name('demo.yaml')}"), encoding="utf-8", errors="replace"
+    )
     try:
         assert isinstance(load(file), Conf)
     except ConfError as error:
@@ -79,7 +94,18 @@ def test_a_file_changed_anywhere_is_taken_or_refused_in_words(tmp_path: Path, at
 
 @pytest.mark.parametrize(
     "text",
-    ["2026-05-16' OR '1'='1", "2026-05-16; DROP TABLE examples", "../../etc", "file:///etc/passwd", "$(id)", "{{ ds }}", "`a``b`", "2026-5-1", "20260516", "２０２６-05-16"],
+    [
+        "2026-05-16' OR '1'='1",
+        "2026-05-16; DROP TABLE examples",
+        "../../etc",
+        "file:///etc/passwd",
+        "$(id)",
+        "{{ ds }}",
+        "`a``b`",
+        "2026-5-1",
+        "20260516",
+        "２０２６-05-16",
+    ],
 )
 def test_what_is_no_date_never_comes_near_a_query(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="write it as 2026-05-14"):

@@ -45,7 +45,11 @@ def test_a_night_that_ended_leaves_its_lock_free(tmp_path: Path) -> None:
 def test_tables_are_tidied_while_no_night_runs_and_no_night_begins_meanwhile(tmp_path: Path) -> None:
     with night_lock(tmp_path, DAY, "night"), pytest.raises(LockHeld, match="a night is being run"), upkeep_lock(tmp_path, "tidy"):
         pass
-    with upkeep_lock(tmp_path, "tidy"), pytest.raises(LockHeld, match='removed from the tables by .*"tidy"'), night_lock(tmp_path, DAY, "night"):
+    with (
+        upkeep_lock(tmp_path, "tidy"),
+        pytest.raises(LockHeld, match='removed from the tables by .*"tidy"'),
+        night_lock(tmp_path, DAY, "night"),
+    ):
         pass
     with night_lock(tmp_path, DAY, "one"), night_lock(tmp_path, DAY + timedelta(days=1), "two"):
         pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from pyspark.sql import SparkSession
 
@@ -9,7 +11,7 @@ from etl.simulate import simulate
 from etl.tables import create_tables
 from jobs.common import DONE, day_option
 from jobs.nightly import ETL, run_night
-from tests.jobs.nights import Place, copied, day, place
+from tests.jobs.nights import ROOT, Place, copied, day, place
 
 NIGHT = ("--day", day(7))
 
@@ -26,8 +28,9 @@ def built(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Plac
 
 @pytest.fixture(scope="session")
 def clean(built: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Then the night of day 7, run whole."""
-    made = copied(built, tmp_path_factory.mktemp("clean") / "work")
+    """Then the night of day 7, run whole; its working folder is given as seen from where the night is run, as in conf/demo.yaml."""
+    folder = tmp_path_factory.mktemp("clean") / "work"
+    made = copied(built, folder, workdir=os.path.relpath(folder, ROOT))
     code, told = made.run("nightly", *NIGHT)
     assert code == 0, told
     return made

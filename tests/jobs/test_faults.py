@@ -36,11 +36,15 @@ def test_a_night_killed_at_five_points_one_after_the_other_ends_with_the_same_ta
         assert torn(hashes(spark, killed), old, new) == [], point
     assert run_night(spark, killed.conf, NIGHT, NIGHT, STAGES) == DONE
     assert hashes(spark, killed) == new
-    status = {row["stage"]: row["status"] for row in json.loads((killed.workdir / "runs" / day(7) / "run_summary.json").read_text())["stages"]}
+    status = {
+        row["stage"]: row["status"] for row in json.loads((killed.workdir / "runs" / day(7) / "run_summary.json").read_text())["stages"]
+    }
     assert {stage for stage, how in status.items() if how == "done"} == {"score", "report"}, "stages that had ended are not done again"
 
 
-def test_a_disk_that_is_full_at_each_stage_is_named_and_what_stood_stands(spark: SparkSession, built: Place, clean: Place, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_at_each_stage_is_named_and_what_stood_stands(
+    spark: SparkSession, built: Place, clean: Place, tmp_path: Path
+) -> None:
     old, new, names = hashes(spark, built), hashes(spark, clean), [stage.name for stage in STAGES]
     with disk_of_its_own(tmp_path / "disk"):
         lake = copied(built, tmp_path / "disk" / "lake")

@@ -109,7 +109,9 @@ def test_with_hashed_ids_neither_an_id_nor_the_key_is_anywhere_and_another_key_i
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     create_tables(spark, private.conf)
     assert run_night(spark, private.conf, NIGHT, NIGHT, ETL[:1]) == DONE
-    plain = read(spark, clean.workdir, schemas.impressions(clean.conf)).where(F.col("day") == F.lit(NIGHT)).select("impression_id", "user_id")
+    plain = (
+        read(spark, clean.workdir, schemas.impressions(clean.conf)).where(F.col("day") == F.lit(NIGHT)).select("impression_id", "user_id")
+    )
     private_ids = read(spark, private.workdir, schemas.impressions(private.conf)).select("impression_id", F.col("user_id").alias("hash"))
     pairs = plain.join(private_ids, "impression_id").where("user_id IS NOT NULL").distinct().collect()
     assert len(pairs) > 1000 and all(row["hash"] == hashed(KEY.encode(), row["user_id"]) for row in pairs)

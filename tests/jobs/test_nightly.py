@@ -17,7 +17,7 @@ from etl.tables import create_tables, read
 from jobs.common import day_option
 from jobs.nightly import ETL, run_night
 from tests.jobs.conftest import NIGHT
-from tests.jobs.nights import Place, copied, day, place
+from tests.jobs.nights import Place, day, place
 
 
 def summary(of: Place, number: int) -> dict[str, Any]:

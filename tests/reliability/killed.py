@@ -106,7 +106,13 @@ def kill_night(of: Place, day: str, *how: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "tests.reliability.killed", "--conf-file", str(of.conf_file), "--day", day, *how]
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
     ended = subprocess.run(
-        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True, env=os.environ | {MARK: mark}
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {MARK: mark},
     )
     given_up = time.monotonic() + FOLLOW_SECONDS
     while left := with_mark(mark):

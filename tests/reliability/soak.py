@@ -96,9 +96,13 @@ def executor_lost(bench: Bench, number: int) -> dict[str, Any]:
     seconds = random.Random(f"executor {number}").uniform(0, 2 * bench.lakes.seconds["ingest"])
     code, told, killed = run_and_kill_executor(lake, seconds, "--day", NIGHT.isoformat(), "--only", ",".join(stage.name for stage in ETL))
     wanted = bench.states[0]["train"]
-    return {"after": round(seconds, 1), "killed": killed, "code": code, "equal": hashes(bench.spark, lake) == wanted, "right": code == DONE} | tail(
-        told, code != DONE
-    )
+    return {
+        "after": round(seconds, 1),
+        "killed": killed,
+        "code": code,
+        "equal": hashes(bench.spark, lake) == wanted,
+        "right": code == DONE,
+    } | tail(told, code != DONE)
 
 
 def two_at_once(bench: Bench, number: int) -> dict[str, Any]:
@@ -160,7 +164,11 @@ def run(bench: Bench, kinds: list[str], trials: int | None) -> dict[str, Any]:
             found[kind, number] = row
             with kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            print(f"{kind} {number + 1} of {wanted}: {'as promised' if passed(row) else 'WRONG'}; {json.dumps(row)}", file=sys.stderr, flush=True)
+            print(
+                f"{kind} {number + 1} of {wanted}: {'as promised' if passed(row) else 'WRONG'}; {json.dumps(row)}",
+                file=sys.stderr,
+                flush=True,
+            )
     rows = [row for (kind, _), row in sorted(found.items()) if kind in kinds]
     return {
         "reliability": "soak",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,4 +97,4 @@ def test_a_line_stays_inside_its_picture_and_names_are_escaped() -> None:
 
 def test_a_query_quotes_what_comes_from_outside() -> None:
     asked = queries(Asked("odd`path", "run'1", DAY, DAY, "m", ("click",)))
-    assert "delta.`odd``path/tables/runs`" in asked["stages"] and r"run_id = 'run\'1'" in asked["stages"]
+    assert f"delta.`{Path.cwd()}/odd``path/tables/runs`" in asked["stages"] and r"run_id = 'run\'1'" in asked["stages"]
