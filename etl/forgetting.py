@@ -93,6 +93,8 @@ def _rows_of(spark: SparkSession, conf: Conf, tables: Mapping[str, Table], ids: 
     inventory = read(spark, conf.workdir, tables["inventory"]).join(ids, "user_id").select("inventory_id").distinct()
     for name in ("scores", "challenger_scores"):
         yield tables[name], inventory
+    # An engagement may name its impression alone.
+    yield tables["engagements"], read(spark, conf.workdir, tables["impressions"]).join(ids, "user_id").select("impression_id").distinct()
     yield tables["history"], _history_keys(spark, conf, ids)
     for name in person_tables(conf):
         if "user_id" in tables[name].schema.names:

@@ -5,7 +5,7 @@ python jobs/forget.py --conf-file conf/prod.yaml --user-file leaving.txt [--dry-
 `--user-file`: one user id a line, as the sources deliver it, UTF-8. No night runs meanwhile (exit 7 while one does). Files of older table
 versions are deleted at once, so versions that models were trained on can be read no more: which, is told and stands in the ledger (stage
 `forget`), without any id. Reruns and later deliveries set the people's rows aside with the reason forgotten_user. Cut off, the same command
-finishes. Not reached: the files in the landing folder, backups, and what the weights of a model learned until one is trained from nothing
+finishes. Not reached: the files in the landing folder, backups and exports, and what the weights of a model learned until one is trained from nothing
 (`nightly --full`).
 """
 
@@ -29,10 +29,11 @@ from etl.forgetting import Removed, purge, remove
 from etl.lock import upkeep_lock
 from etl.privacy import forgotten_ids, hashed, remember, user_key
 from etl.runs import Ledger, Record, fingerprint
-from etl.schemas import MODELS, examples
+from etl.schemas import MODELS, PUBLICATIONS, examples
 from etl.session import start
 from etl.tables import create_tables, pin, read
 from jobs.common import DONE, conf_of, main, parser
+from jobs.describe import write_views
 
 LONGEST_ID = 1000
 
@@ -85,6 +86,8 @@ def forget_people(spark: SparkSession, conf: Conf, people: Sequence[str], named:
     remember(spark, conf, [one for one in people if one not in before], run_id, asked_at=started, day=started.date())
     trained_on = pin(spark, conf.workdir, examples(conf)).version
     removed = remove(spark, conf, people, named)
+    if not read(spark, conf.workdir, PUBLICATIONS).where("what = 'scores'").isEmpty():
+        write_views(spark, conf)  # those that stand name versions whose files go now
     purge(spark, conf)
     unreadable = models_without_rows(spark, conf, trained_on, removed)
     counts: dict[str, Any] = {

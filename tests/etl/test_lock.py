@@ -47,7 +47,7 @@ def test_tables_are_tidied_while_no_night_runs_and_no_night_begins_meanwhile(tmp
         pass
     with (
         upkeep_lock(tmp_path, "tidy"),
-        pytest.raises(LockHeld, match='removed from the tables by .*"tidy"'),
+        pytest.raises(LockHeld, match=r'removed from the tables by .*"tidy"'),
         night_lock(tmp_path, DAY, "night"),
     ):
         pass

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import reduce
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.load import ConfError
@@ -23,7 +24,7 @@ from tests.jobs.nights import Place, copied, place
 from tests.reliability.lakes import NIGHT, hashes
 
 KEY = "a key that is in no file of ours"
-TABLES_OF_USERS = ("impressions", "engagements", "users", "inventory", "examples", "served")
+TABLES_OF_USERS = ("impressions", "users", "inventory", "examples", "served")
 
 
 def rows_of(spark: SparkSession, conf: Conf, user: str) -> dict[str, int]:
@@ -38,16 +39,17 @@ def rows_of(spark: SparkSession, conf: Conf, user: str) -> dict[str, int]:
 def left(spark: SparkSession, clean: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, str, str]:
     """A night's tables after the one who is seen most has left, who that was, and what the command said."""
     stood = copied(clean, tmp_path_factory.mktemp("left") / "work")
-    seen = read(spark, stood.workdir, schemas.inventory(stood.conf)).where("user_id IS NOT NULL").groupBy("user_id").count()
-    user = seen.orderBy(F.desc("count"), "user_id").first()
-    assert user is not None
-    (stood.workdir / "runs" / "note.json").write_text(json.dumps({"row": f"user {user['user_id']}, not {user['user_id']}9"}))
-    assert all(rows_of(spark, stood.conf, user["user_id"]).values()), "someone who has rows everywhere"
+    tables = schemas.all_tables(stood.conf)
+    users = [read(spark, stood.workdir, tables[name]).where("user_id IS NOT NULL").select("user_id").distinct() for name in TABLES_OF_USERS]
+    everywhere = reduce(DataFrame.intersect, users).orderBy("user_id").first()
+    assert everywhere is not None
+    user = everywhere["user_id"]
+    (stood.workdir / "runs" / "note.json").write_text(json.dumps({"row": f"user {user}, not {user}9"}))
     file = stood.workdir.parent / "leaving.txt"
-    file.write_text(f"{user['user_id']}\n\nnobody-knows-me\n")
+    file.write_text(f"{user}\n\nnobody-knows-me\n")
     code, told = stood.run("forget", "--user-file", str(file))
     assert code == DONE, told
-    return stood, user["user_id"], told
+    return stood, user, told
 
 
 def test_no_table_has_a_row_of_theirs_and_no_report_their_id(spark: SparkSession, clean: Place, left: tuple[Place, str, str]) -> None:
@@ -57,6 +59,9 @@ def test_no_table_has_a_row_of_theirs_and_no_report_their_id(spark: SparkSession
     scores = read(spark, stood.workdir, schemas.scores(stood.conf))
     assert scores.join(theirs, "inventory_id").count() == 0
     assert scores.count() == read(spark, clean.workdir, schemas.scores(clean.conf)).count() - theirs.count()
+    shown = read(spark, clean.workdir, schemas.impressions(clean.conf)).where(F.col("user_id") == user).select("impression_id")
+    assert read(spark, clean.workdir, schemas.ENGAGEMENTS).join(shown, "impression_id").count() > 0
+    assert read(spark, stood.workdir, schemas.ENGAGEMENTS).join(shown, "impression_id").count() == 0
     assert json.loads((stood.workdir / "runs" / "note.json").read_text())["row"] == f"user (forgotten), not {user}9"
     assert not (stood.workdir / "snapshots").exists()
 
@@ -68,7 +73,7 @@ def test_what_is_told_and_kept_of_it_has_numbers_and_no_ids(spark: SparkSession,
     model = read(spark, stood.workdir, schemas.MODELS).first()
     assert model is not None and counts["people"] == 2 and counts["models_without_rows"] == [model["model"]]
     assert user not in row["counts"] + row["outputs"] + row["message"] and "snapshots" in counts["folders"]
-    assert all(counts["rows"][table] > 0 for table in (*TABLES_OF_USERS, "history", "scores"))
+    assert all(counts["rows"][table] > 0 for table in (*TABLES_OF_USERS, "engagements", "history", "scores"))
 
 
 def test_versions_that_held_their_rows_cannot_be_read(spark: SparkSession, left: tuple[Place, str, str]) -> None:
@@ -87,7 +92,7 @@ def test_a_night_run_again_does_not_bring_them_back_and_its_account_balances(spa
     assert run_night(spark, stood.conf, NIGHT, NIGHT, ETL) == DONE
     assert set(rows_of(spark, stood.conf, user).values()) == {0}
     after = hashes(spark, place)
-    for table in ("impressions", "engagements", "inventory"):
+    for table in ("impressions", "inventory"):
         assert after[table] == before[table], table
     aside = read(spark, stood.workdir, schemas.QUARANTINE).where(F.array_contains("reasons", "forgotten_user"))
     found = Counter(row["table_name"] for row in aside.collect())

@@ -42,7 +42,7 @@ def test_a_new_head_and_a_new_source_are_migrated_rebuilt_trained_warm_and_score
 ) -> None:
     whole, less = written(tmp_path, built), written(tmp_path, built, without_source="video", without_head="save")
     assert night_after_days_before(spark, less, 7) == DONE
-    with pytest.raises(TableError, match="jobs/migrate.py"):
+    with pytest.raises(TableError, match=r"jobs/migrate\.py"):
         create_tables(spark, whole.conf)
     code, told = whole.run("migrate")
     assert code == DONE, told
