@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ def committed_since(workdir: str | Path, before: Mapping[str, int]) -> dict[str,
             added, removed = ([action[kind] for action in actions if kind in action] for kind in ("add", "remove"))
             found[name] = Committed(newest, len(added), _bytes(added), len(removed), _bytes(removed))
     return found
+
+
+def committed_at(workdir: str | Path, table: str, version: int) -> datetime:
+    """When a version was committed; of one whose log file is gone, when the oldest that is there was."""
+    folder = Path(workdir).resolve() / "tables" / table
+    versions = sorted(_versions(folder))
+    found = version if version in versions else versions[0]
+    info = next(action["commitInfo"] for action in _actions(folder, found) if "commitInfo" in action)
+    return datetime.fromtimestamp(info["timestamp"] / 1000, UTC)
 
 
 def folder_bytes(folder: Path) -> int:

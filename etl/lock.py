@@ -44,3 +44,15 @@ def night_lock(workdir: str | Path, day: date, run_id: str) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def require_no_night(workdir: str | Path) -> None:
+    """Raise LockHeld, naming the holder, while any night is being run. Takes no lock itself: a night may begin right after."""
+    for path in sorted((Path(workdir) / "locks").glob("*.lock")):
+        with path.open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LockHeld(
+                    f"the night of {path.stem} is being run by {file.read().strip() or 'another process'}; run this once it has ended"
+                ) from error

@@ -23,8 +23,8 @@ from etl.contents import EMPTY
 from etl.schemas import RUNS
 from etl.tables import append, frame_of, read
 
-#: The stage under which the ledger knows what retention removed.
-RETAIN = "retain"
+#: Stages of jobs/retain.py: under the first the ledger knows what was removed.
+RETAIN, VACUUM = "retain", "vacuum"
 
 
 @dataclass(frozen=True)

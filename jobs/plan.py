@@ -49,7 +49,6 @@ def plan(spark: SparkSession, conf: Conf, runs: Sequence[Nights]) -> int:
     if lacking:
         print(f"creates {len(lacking)} tables in {conf.workdir}: {', '.join(lacking)}")
     pending: set[str] = set()
-    # Without the ledger nothing was ever done here, and there is nothing to read.
     return max([Planner(spark, conf, night, stand, pending).told() for night in runs], default=DONE)
 
 
@@ -100,7 +99,9 @@ class Planner:
         """(state, why, lines about the inputs)"""
         before = [name for name in READS[stage.name] if name in self.pending]
         if before:
-            return "later", f"reads what {' and '.join(before)} will have made", self.inventory() if stage.name == "score" else ()
+            return "later", f"reads what {in_words(before)} will have made", self.inventory() if stage.name == "score" else ()
+        if stage.name == "report":
+            return "do", "made anew by each run", ()
         if stage.name != "ingest" and not all(self.stand.values()):
             return "do", "never done before: its tables are not there yet", ()
         try:
@@ -139,6 +140,10 @@ class Planner:
             yield f"{table}@v{version}{of}: {min(rows)} to {max(rows)}, {len(rows)} days with {sum(rows.values()):,} rows"
         if other:
             yield ", ".join(other)
+
+
+def in_words(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def span(found: Landed) -> str:
