@@ -15,6 +15,8 @@ from etl.tables import KEEP_LOG, PINNED, table_path
 def vacuum(spark: SparkSession, workdir: str | Path, table: str, hours: int, dry_run: bool) -> tuple[int, int]:
     """Files and bytes that go, or would go, of those that no version of the last `hours` hours has. A dry run counts a thousand files at most."""
     path = table_path(workdir, table)
+    # Delta lists folders in as many tasks as this says, ten thousand unless told otherwise.
+    spark.conf.set("spark.sql.sources.parallelPartitionDiscovery.parallelism", str(spark.conf.get("spark.sql.shuffle.partitions")))
     if dry_run:
         rows = spark.sql(f"VACUUM delta.`{path}` RETAIN {hours} HOURS DRY RUN").collect()
         found = [file for row in rows if (file := Path(unquote(urlparse(row["path"]).path))).is_file()]

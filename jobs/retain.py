@@ -28,11 +28,11 @@ from etl.lock import require_no_night
 from etl.retention import Cut, Pinned
 from etl.runs import RETAIN, VACUUM, Ledger, Record
 from etl.schemas import PUBLICATIONS, all_tables
-from etl.session import start
+from etl.session import side_by_side, start
 from etl.splits import Night
 from etl.tables import delete_days, read, table_stands
 from etl.vacuum import keep_logs, vacuum
-from jobs.common import DONE, conf_of, parser
+from jobs.common import DONE, conf_of, main, parser
 from jobs.describe import write_views
 
 
@@ -134,14 +134,22 @@ def noting(conf: Conf, ledger: Ledger, newest: date) -> Callable[[str, dict[str,
 
 def vacuumed(spark: SparkSession, conf: Conf, pins: Sequence[Pinned], dry_run: bool) -> dict[str, Any]:
     """Files and bytes that go of each table's versions, told and counted."""
-    found: dict[str, Any] = {"files": 0, "bytes": 0, "tables": {}}
-    for table in all_tables(conf):
+
+    def of(table: str) -> tuple[int, int, int]:
         require_no_night(conf.workdir)
         hours = retention.vacuum_hours(conf, table, pins)
-        files, size = vacuum(spark, conf.workdir, table, hours, dry_run)
-        if files:
-            print(f"  {table}: {files:,} files of versions written over more than {hours:,} hours ago, {size:,} bytes")
-            found["tables"][table] = {"files": files, "bytes": size, "hours": hours}
-        found["files"], found["bytes"] = found["files"] + files, found["bytes"] + size
-    print(f"  in all {found['files']:,} files of versions written over, {found['bytes']:,} bytes")
-    return found
+        return hours, *vacuum(spark, conf.workdir, table, hours, dry_run)
+
+    tables = list(all_tables(conf))
+    found = {table: counts for table, counts in zip(tables, side_by_side(of, tables), strict=True) if counts[1]}
+    for table, (hours, files, size) in found.items():
+        print(f"  {table}: {files:,} files of versions written over more than {hours:,} hours ago, {size:,} bytes")
+    return {
+        "files": sum(files for _, files, _ in found.values()),
+        "bytes": sum(size for _, _, size in found.values()),
+        "tables": {table: {"hours": hours, "files": files, "bytes": size} for table, (hours, files, size) in found.items()},
+    }
+
+
+if __name__ == "__main__":
+    main(retain)

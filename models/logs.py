@@ -62,8 +62,13 @@ def without_secrets(value: Any) -> Any:
 
 def tell(event: str, level: int = logging.INFO, error: BaseException | None = None, **told: Any) -> None:
     """One line to whoever listens; with `error` its traceback. Told to nobody where no log was begun."""
-    if LOGGER.handlers:
+    if heard():
         LOGGER.log(level, event, exc_info=error, extra={"told": told})
+
+
+def heard() -> bool:
+    """Whether a log was begun in this process; handlers of others, such as a test's, are not meant."""
+    return any(isinstance(handler.formatter, JsonLine) for handler in LOGGER.handlers)
 
 
 @contextmanager
@@ -125,7 +130,7 @@ def _listen(handler: logging.Handler) -> None:
 
 def for_ranks() -> dict[str, str]:
     """What a rank's environment needs so that its lines name the run; nothing where no log was begun."""
-    return {CONTEXT: json.dumps(_context, default=str)} if LOGGER.handlers else {}
+    return {CONTEXT: json.dumps(_context, default=str)} if heard() else {}
 
 
 def in_a_rank(rank: int, on_terminal: bool) -> None:
@@ -168,6 +173,6 @@ class Named:
 
 def named(work: Callable[..., Any]) -> Callable[..., Any]:
     """`work`, whose lines in Spark's workers name the run as the driver's do; `work` itself where no log was begun."""
-    if not LOGGER.handlers:
+    if not heard():
         return work
     return Named(work, tuple((name, str(value)) for name, value in _context.items()), _level(sys.stderr.isatty()))
