@@ -1,6 +1,6 @@
 """A configuration: every knob of Adtower, with its unit. One reader a knob, no defaults elsewhere; a run stores the whole of it.
 
-Blocks of their own files: conf/source.py, conf/training.py, conf/gates.py, conf/history.py and conf/template.py.
+Blocks of their own files: conf/source.py, conf/training.py, conf/gates.py, conf/history.py, conf/retention.py and conf/template.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from conf.gates import Calibration, Gate, Publication
 from conf.history import History, history_column
+from conf.retention import Retention
 from conf.segments import require_segments
 from conf.source import Source
 from conf.strict import Name, Strict
@@ -105,6 +106,7 @@ class Conf(Strict):
     calibration: Calibration = Calibration()
     publication: Publication = Publication()
     gate: Gate = Gate()
+    retention: Retention = Retention()
 
     @model_validator(mode="after")
     def _heads_and_sources_agree(self) -> Conf:

@@ -123,3 +123,7 @@ class Tracking(Strict):
         "", description="MLflow store that finished trainings are told to, such as sqlite:///var/mlflow.db or https://…; empty: none"
     )
     mlflow_seconds: float = Field(60, gt=0, description="a store that takes longer than this for one training is left with a warning")
+    openlineage: str = Field(
+        "",
+        description="file that OpenLineage events of each stage are appended to, relative to the working directory; empty: none. Needs adtower[lineage]",
+    )

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -29,6 +30,16 @@ class Contents:
     def __init__(self, spark: SparkSession, conf: Conf) -> None:
         self._spark, self._conf, self._tables = spark, conf, all_tables(conf)
         self._seen: dict[tuple[str, int], str] = {}
+        self._removed: Mapping[str, str] = {}
+
+    @contextmanager
+    def as_before_removal(self, removed: Mapping[str, str]) -> Iterator[None]:
+        """Inside, what retention removed has the hash that it had, unless something is there again: so an old night's inputs look as they did."""
+        self._removed = removed
+        try:
+            yield
+        finally:
+            self._removed = {}
 
     def of_days(self, table: str, first: date, last: date, model: str | None = None) -> dict[str, str]:
         """Hashes of a table's days that hold rows."""
@@ -39,7 +50,9 @@ class Contents:
     def of_file(self, relative: str) -> dict[str, str]:
         """sha256 of a file below the working folder; nothing if it is not there."""
         path = Path(self._conf.workdir) / relative
-        return {relative: hashlib.sha256(path.read_bytes()).hexdigest()} if path.is_file() else {}
+        if path.is_file():
+            return {relative: hashlib.sha256(path.read_bytes()).hexdigest()}
+        return {relative: self._removed[relative]} if relative in self._removed else {}
 
     def of(self, names: Iterable[str]) -> dict[str, str]:
         """Current hash of each name; EMPTY where a day has no rows or a file is gone."""
@@ -67,8 +80,9 @@ class Contents:
             frame = read_days(self._spark, self._conf.workdir, spec, min(days), max(days), version)
             if model is not None:
                 frame = frame.where(frame["model"] == model)
-            found = content_hashes(frame, spec)
+            hashes = content_hashes(frame, spec)
             prefix = f"{table}@{model}" if model else table
             for day in days_between(min(days), max(days)):
-                self._seen[(f"{prefix}/{day}", version)] = found.get(day.isoformat(), EMPTY)
-        return {name: self._seen[(name, version)] for name in names}
+                self._seen[(f"{prefix}/{day}", version)] = hashes.get(day.isoformat(), EMPTY)
+        found = {name: self._seen[(name, version)] for name in names}
+        return {name: self._removed.get(name, EMPTY) if value == EMPTY else value for name, value in found.items()}

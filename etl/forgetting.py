@@ -24,6 +24,7 @@ from etl import schemas
 from etl.expressions import Expression, references
 from etl.schemas import FORGOTTEN, QUARANTINE, RUNS, Table, all_tables
 from etl.tables import read, table_path
+from etl.vacuum import vacuum
 
 #: Folders of the workdir that hold rows, or numbers made row by row, and that can be made again.
 FOLDERS = ("snapshots", "checkpoints", "backtest", "compare", "search")
@@ -77,7 +78,7 @@ def purge(spark: SparkSession, conf: Conf) -> None:
     spark.conf.set(check, "false")
     try:
         for name in person_tables(conf):
-            DeltaTable.forPath(spark, table_path(conf.workdir, name)).vacuum(0)
+            vacuum(spark, conf.workdir, name, hours=0, dry_run=False)
     finally:
         spark.conf.set(check, before)
 

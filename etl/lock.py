@@ -48,7 +48,8 @@ def _held(workdir: str | Path, name: str, kind: int, owner: str | None, taken: s
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise LockHeld(f"{taken} {file.read().strip() or 'another process'}; lock {path}") from error
+            who = file.read().strip() or "; ".join(_holders(path.parent)) or "another process"
+            raise LockHeld(f"{taken} {who}; lock {path}") from error
         if owner is None:
             yield
             return
@@ -60,3 +61,13 @@ def _held(workdir: str | Path, name: str, kind: int, owner: str | None, taken: s
             yield
         finally:
             file.truncate(0)
+
+
+def _holders(locks: Path) -> Iterator[str]:
+    """What stands in the locks that are held: the text of a holder that was killed stays, and is passed over."""
+    for path in sorted(locks.glob("*.lock")):
+        with path.open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield file.read().strip()

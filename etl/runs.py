@@ -23,6 +23,9 @@ from etl.contents import EMPTY
 from etl.schemas import RUNS
 from etl.tables import append, frame_of, read
 
+#: Stages of jobs/retain.py: under the first the ledger knows what was removed.
+RETAIN, VACUUM = "retain", "vacuum"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -92,7 +95,19 @@ class Ledger:
         last = self.last(stage, day)
         if last is None or last.fingerprint != fingerprint:
             return False
-        return all(current.get(name, EMPTY) in self.recorded_hashes(name, day) for name in last.outputs)
+        return not self.changed_outputs(last, current)
+
+    def changed_outputs(self, last: Record, current: dict[str, str]) -> list[str]:
+        """Outputs of a finished stage whose current hash neither its night nor a later one recorded."""
+        return [name for name in last.outputs if current.get(name, EMPTY) not in self.recorded_hashes(name, last.day)]
+
+    def removed(self, day: date) -> dict[str, str]:
+        """What jobs/retain.py removed of what the night of `day`, or one before it, may have read: name -> the hash that it had."""
+        gone: dict[str, str] = {}
+        for record in self.done:
+            if record.stage == RETAIN and record.day >= day:
+                gone |= record.counts["removed"]
+        return gone
 
 
 def fingerprint(*parts: Any) -> str:

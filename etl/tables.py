@@ -26,6 +26,10 @@ from conf.schema import Conf
 from etl.schemas import Table, all_tables
 from etl.session import side_by_side
 
+#: Tables whose versions are named by what was made of them: by models, and by scores.
+PINNED = ("examples", "inventory")
+#: A version is found by the log alone, of which Delta would keep a month.
+KEEP_LOG = ("delta.logRetentionDuration", "interval 3650 days")
 RETIRED = "retired: "  # how the comment of a retired column begins
 
 
@@ -81,6 +85,8 @@ def _create(spark: SparkSession, path: str, table: Table) -> None:
     builder = builder.property("delta.enableDeletionVectors", "false").property("delta.columnMapping.mode", "none")
     # Tables are read by day, their partition: least and greatest values a file would be worked out for nobody.
     builder = builder.property("delta.dataSkippingNumIndexedCols", "0")
+    if table.name in PINNED:
+        builder = builder.property(*KEEP_LOG)
     for name, expression in table.checks:
         builder = builder.property(f"delta.constraints.{name}", expression)
     builder.execute()
@@ -171,6 +177,12 @@ def append(frame: DataFrame, workdir: str | Path, table: Table) -> None:
     """Add rows; only for the run ledger and publications, whose rows are events."""
     writer = conform_to(frame, table).coalesce(1).write.format("delta").mode("append")
     _commit(lambda: writer.save(table_path(workdir, table.name)), table.name)
+
+
+def delete_days(spark: SparkSession, workdir: str | Path, table: Table, last: date) -> None:
+    """Remove all days up to `last` in one commit; only for jobs/retain.py. Their files stay for versions before it, until a VACUUM."""
+    delta = DeltaTable.forPath(spark, table_path(workdir, table.name))
+    _commit(lambda: delta.delete(F.col("day") <= F.lit(last)), table.name)
 
 
 def _commit(write: Callable[[], None], name: str) -> None:

@@ -26,6 +26,7 @@ from jobs.contenders import Contender, candidate, contenders
 from jobs.gate import judged_alone
 from models.bundle import read_meta
 from models.calibration import NO_SEGMENTS, Bin, Calibrator, Segments, fit_calibrator
+from models.logs import named
 from models.predictor import predict
 from validation.gate import Judged
 
@@ -60,7 +61,7 @@ def replay(run: Run, one: Contender) -> None:
     meta = read_meta(one.bundle(run))
     template = Template.model_validate(meta["template"])
     examples = read_days(run.spark, conf.workdir, schemas.examples(conf), first, last)
-    served = served_rows(examples, conf, template, meta["towers"], partial(predict, str(one.bundle(run))), model_id=one.model)
+    served = served_rows(examples, conf, template, meta["towers"], named(partial(predict, str(one.bundle(run)))), model_id=one.model)
     overwrite_days(served, conf.workdir, schemas.served(conf), first, last, also={"model": one.model})
 
 

@@ -8,7 +8,6 @@ import os
 import re
 import sys
 import tempfile
-import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
@@ -26,11 +25,10 @@ from etl.contents import Contents
 from etl.disk import disk_trouble
 from etl.landing import InputMissing, InputUnreadable
 from etl.lock import LockHeld
-from etl.runs import Ledger, Record, code_hash, fingerprint
+from etl.runs import Ledger, Record
 from etl.snapshot import SnapshotError
 from etl.splits import ONE_DAY, Night
 from etl.tables import ConflictError, TableError
-from jobs.progress import Progress
 
 DONE, BUG, USAGE, INPUT, VALIDATION, TRAINING, SCORING, CONFLICT, REFUSED = 0, 1, 2, 3, 4, 5, 6, 7, 8
 AGAIN = 75  # nothing is wrong with data, configuration or code: the same command may succeed later
@@ -84,7 +82,7 @@ class Run:
 
     @property
     def run_dir(self) -> Path:
-        return Path(self.conf.workdir).resolve() / "runs" / self.night.day.isoformat()
+        return runs_dir(self.conf, self.night.day)
 
     def last_writable(self, stage: str, table: str) -> date:
         """The last day this night may write: days that a later night built are that night's."""
@@ -108,63 +106,6 @@ class Stage:
     reads: Callable[[Conf], Any]
     inputs: Callable[[Run], dict[str, str]]
     work: Callable[[Run], Outcome]
-
-
-def run_stage(run: Run, stage: Stage, progress: Progress) -> Record:
-    """Do the stage's work, or skip it; either way the ledger says so."""
-    started, begun = datetime.now(UTC), time.monotonic()
-
-    def record(status: str, mark: str, message: str, outcome: Outcome | None = None) -> Record:
-        outputs = run.contents.of(outcome.outputs) if outcome else {}
-        seconds = time.monotonic() - begun
-        entry = Record(
-            run.night.day,
-            run.run_id,
-            stage.name,
-            status,
-            run.night.as_of,
-            started,
-            seconds,
-            mark,
-            outputs,
-            outcome.counts if outcome else {},
-            message,
-        )
-        run.ledger.add(entry)
-        run.records = [row for row in run.records if row["stage"] != stage.name] + [told(entry)]
-        progress.line(stage.name, status, seconds, message)
-        return entry
-
-    run.spark.sparkContext.setJobDescription(f"{run.night.day} {stage.name}")
-    mark = ""
-    try:
-        with progress.stage(stage.name):
-            inputs = stage.inputs(run)
-            mark = fingerprint(stage.name, inputs, stage.reads(run.conf), code_hash("jobs", "conf", *stage.packages), str(run.asked))
-            last = run.ledger.last(stage.name, run.night.day)
-            skip = (
-                last is not None
-                and last.fingerprint == mark
-                and run.ledger.may_skip(stage.name, run.night.day, mark, run.contents.of(last.outputs))
-            )
-            outcome = None if skip else stage.work(run)
-        if outcome is None:
-            return record("skipped", mark, "inputs, configuration and code are unchanged, and its outputs are as recorded")
-        return record("done", mark, outcome.message, outcome)
-    except NotYet as nothing:
-        run.waiting.append(stage.name)
-        return record("skipped", mark, str(nothing))
-    except Exception as error:
-        failure = of_the_disk(run, error) or error
-        if isinstance(error, StageFailed) and error.counts:
-            run.failed_counts[stage.name] = error.counts
-        try:
-            record("failed", mark, f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}")
-        except Exception as second:  # the first error is the one to show
-            progress.say(f"not in the ledger: {type(second).__name__}: {str(second).splitlines()[0]}")
-        if failure is error:
-            raise
-        raise failure from error
 
 
 def of_the_disk(run: Run, error: Exception) -> StageFailed | None:
@@ -192,6 +133,11 @@ def day_option(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no date; write it as 2026-05-14") from error
+
+
+def runs_dir(conf: Conf, day: date) -> Path:
+    """Where a night leaves its summary, log, report and Data Docs."""
+    return Path(conf.workdir).resolve() / "runs" / day.isoformat()
 
 
 def open_run(spark: SparkSession, conf: Conf, night: Night, asked: date, run_id: str | None = None) -> Run:

@@ -6,7 +6,7 @@ parent's label is 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial, reduce
 from typing import Any, cast
 
@@ -73,7 +73,12 @@ def work(run: Run) -> Outcome:
         for head, row in overall.items()
         if row["ne"] is not None and row["auc"] is not None
     )
-    return Outcome(tuple(f"{table.name}/{day}" for table in written), judged, f"held-out {held_out}: {told or 'no head has both classes'}")
+    counts = {**judged, "overall": {head: figures_of(row) for head, row in overall.items()}}
+    return Outcome(tuple(f"{table.name}/{day}" for table in written), counts, f"held-out {held_out}: {told or 'no head has both classes'}")
+
+
+def figures_of(row: Mapping[str, Any]) -> dict[str, float | None]:
+    return {"normalized_entropy": row["ne"], "auc": row["auc"], "predicted_over_observed": row["ratio"]}
 
 
 def staged(run: Run) -> DataFrame:

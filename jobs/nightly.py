@@ -3,6 +3,8 @@
 spark-submit jobs/nightly.py --conf-file conf/demo.yaml --day 2026-05-16
 spark-submit jobs/nightly.py --conf-file conf/demo.yaml --from 2026-05-01 --to 2026-05-14 --only ingest,build_examples,gate
 spark-submit jobs/nightly.py --conf-file conf/demo.yaml --backfill-from 2026-05-01 --from 2026-05-15 --to 2026-05-16
+spark-submit jobs/nightly.py --conf-file conf/demo.yaml --from 2026-05-15 --to 2026-05-16 --on-failure go-on
+spark-submit jobs/nightly.py --conf-file conf/demo.yaml --day 2026-05-16 --dry-run
 
 Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 input missing, 4 validation failed, 5 training failed, 6 scoring failed,
 7 lock held or conflict, 8 candidate refused: yesterday's model serves, 75 a rank or Spark itself was lost: try again.
@@ -12,6 +14,7 @@ Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 input missing, 4 valida
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -26,9 +29,26 @@ from etl.session import start
 from etl.splits import ONE_DAY, Night, days_between
 from etl.tables import create_tables, table_path
 from jobs import build_examples, calibrate, evaluate, gate, ingest, publish_model, report, score, train
-from jobs.common import DONE, REFUSED, Run, Stage, code_of, conf_of, day_option, main, open_run, parser, run_stage, write_summary
+from jobs.common import (
+    DONE,
+    REFUSED,
+    Run,
+    Stage,
+    code_of,
+    conf_of,
+    day_option,
+    main,
+    open_run,
+    parser,
+    write_summary,
+)
 from jobs.describe import write_views
+from jobs.exposition import write_metrics
+from jobs.nights import GO_ON, SAID, Nights, in_order
+from jobs.plan import plan
 from jobs.progress import Progress
+from jobs.stages import run_stage
+from models import logs
 
 ETL = (ingest.STAGE, build_examples.STAGE, gate.STAGE)
 MODEL = (train.STAGE, calibrate.STAGE, evaluate.STAGE, publish_model.STAGE, score.STAGE)
@@ -43,16 +63,27 @@ def nightly(argv: Sequence[str] | None) -> int:
     backfill = arguments.backfill_from
     if backfill and (backfill >= first or chosen is not None):
         options().error("--backfill-from is a day before the first night, and goes without --only")
+    if arguments.on_failure == GO_ON and chosen is not None:
+        options().error("--on-failure go-on is for whole nights, and goes without --only: a range is one run")
+    runs = [Nights(backfill, first - ONE_DAY, ETL)] if backfill else []
+    if chosen is not None:
+        runs += [Nights(first, last, chosen)]
+    else:
+        runs += [Nights(day, day, STAGES) for day in days_between(first, last)]
     spark = start(conf.spark, f"adtower {conf.name}")
     try:
+        if arguments.dry_run:
+            return plan(spark, conf, runs)
         create_tables(spark, conf)
-        if backfill:
+        if backfill:  # nights on days that could not be built have nothing to stand on
             run_night(spark, conf, backfill, first - ONE_DAY, ETL)
-        run_id, summary = arguments.run_id, arguments.summary
-        if chosen is not None and first != last:
-            return run_night(spark, conf, first, last, chosen, run_id, summary)
+        nights = runs[1:] if backfill else runs
+
+        def night(of: Nights) -> int:
+            return run_night(spark, conf, of.first, of.last, of.stages, arguments.run_id, arguments.summary)
+
         # Of several nights the one refusal is not hidden by a later night that passes.
-        return max([run_night(spark, conf, day, day, chosen or STAGES, run_id, summary) for day in days_between(first, last)], default=DONE)
+        return in_order(nights, night, conf, arguments.summary) if arguments.on_failure == GO_ON else max(map(night, nights))
     finally:
         spark.stop()
 
@@ -70,7 +101,18 @@ def options() -> argparse.ArgumentParser:
     given.add_argument(
         "--backfill-from", type=day_option, help="first build the days from here to the first night as one range: ingest, examples, gate"
     )
-    given.add_argument("--only", help=f"stages, by comma: {', '.join(stage.name for stage in STAGES)}")
+    given.add_argument(
+        "--only",
+        help=f"stages, by comma: {', '.join(stage.name for stage in STAGES)}; with --from and --to the days are one range, built side by side",
+    )
+    given.add_argument("--dry-run", action="store_true", help="only print what would be done and why, stage by stage, with the inputs")
+    given.add_argument(
+        "--on-failure",
+        choices=("stop", GO_ON),
+        default="stop",
+        help="after a night that failed: stop, or go on with the next ones and end with the first failed night's exit code. Exits 2, 7 and 75 "
+        "stop in any case: they would be those of the next nights too",
+    )
     given.add_argument("--full", action="store_true", help="train from nothing on clock.train_days, whatever training.warm_start says")
     given.add_argument("--run-id", type=run_name, help="one name for several commands of a night, so that summary and report tell of all")
     given.add_argument("--summary", type=Path, help="write run_summary.json here too, for the program that started this one")
@@ -116,9 +158,11 @@ def run_night(
     run = open_run(spark, conf, Night.of(day, conf), asked, run_id)
     progress = Progress(spark, len(stages))
     begun = time.monotonic()
-    with night_lock(conf.workdir, day, run.run_id):
+    names = logs.naming(run_id=run.run_id, day=str(day))
+    with night_lock(conf.workdir, day, run.run_id), logs.to_file(run.run_dir / "log.jsonl", progress.say), names:
         told = f"{asked} to {day}" if asked != day else f"{day}"
         progress.say(f"night {told}, run {run.run_id}, configuration {conf.name}, as of {run.night.as_of:%Y-%m-%d %H:%M} UTC")
+        logs.tell("night started", configuration=conf.name, asked_from=str(asked), stages=[stage.name for stage in stages])
         try:
             for stage in stages:
                 run_stage(run, stage, progress)
@@ -161,6 +205,8 @@ def finish(run: Run, code: int, reason: str, begun: float, progress: Progress, a
     path = write_summary(run.run_dir / "run_summary.json", summary)
     if also:
         write_summary(also, summary)
+    logs.tell("night ended", logging.INFO if code in SAID else logging.ERROR, exit_code=code, message=reason, seconds=round(seconds, 1))
+    write_metrics(run, code, seconds, progress.say)
     progress.say(f"{ {DONE: 'done', REFUSED: 'done, candidate refused,'}.get(code, 'FAILED') } in {seconds:.1f} s; {path}")
     if any(row["stage"] == "report" and row["status"] == "done" for row in run.records):
         progress.say(f"report  {run.run_dir / 'report.html'}\nscores  {table_path(run.conf.workdir, 'scores')} (day {run.night.scored})")

@@ -25,6 +25,7 @@ from jobs.contenders import Contender, candidate, serving
 from jobs.gate import judged_alone, of_this_night
 from models.bundle import read_meta
 from models.calibration import Calibrator
+from models.logs import named
 from models.predictor import predict_probabilities
 from validation.gate import Judged
 
@@ -95,7 +96,7 @@ def score_with(run: Run, one: Contender, rows: DataFrame, version: int, table: s
             conf,
             Template.model_validate(meta["template"]),
             meta["towers"],
-            partial(predict_probabilities, str(bundle), calibrator),
+            named(partial(predict_probabilities, str(bundle), calibrator)),
             made_from={
                 "model": one.model,
                 "calibrator": fingerprint(calibrator),

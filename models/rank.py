@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from models import logs
 from models.collectives import Collective, HorovodCollective, TorchCollective
 from models.errors import PeerLost
 from models.rank_voices import Failure, Voice
@@ -23,12 +26,16 @@ def as_rank(
     args: tuple[Any, ...],
 ) -> Any:
     """`work(collective, *args)` among the ranks that `join` joins; its result. A failure is told, and ends this process."""
-    sys.stderr = voice
+    sys.stderr, begun = voice, time.monotonic()
+    logs.in_a_rank(voice.rank, voice.on_terminal)
     try:
         with exchange(voice):
             collective = join()
+        logs.tell("rank joined", ranks=collective.size)
         result = work(Spoken(collective, voice), *args)
+        logs.tell("rank done", seconds=round(time.monotonic() - begun, 1))
     except Exception as error:
+        logs.tell("rank failed", logging.ERROR, error, message=f"{type(error).__name__}: {error}")
         # Said here, as launchers hand on results alone. And out at once: leaving in good order would wait for ranks that may never answer.
         voice.failed(failure_of(voice.rank, error))
         os._exit(1)

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from conf.training import Training
+from models import logs
 from models.errors import RanksLost, TrainingFailed
 from models.rank_voices import ON_TERMINAL, SILENT_SECONDS, Failure, Heard
 
@@ -37,6 +38,7 @@ def rank_environment(training: Training, threads: int) -> dict[str, str]:
         "HOROVOD_GLOO_TIMEOUT_SECONDS": str(training.stall_shutdown_seconds),
         # From a checkout, not installed: the rank finds models/ where the driver does.
         "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        **logs.for_ranks(),
     }
 
 

@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "petastorm": ("models/batches.py",),
     "mlflow": ("models/tracking.py",),
     "optuna": ("jobs/search.py",),
+    "openlineage": ("jobs/lineage.py",),
+    "prometheus_client": ("jobs/exposition.py",),
     "pyspark": ("etl/", "validation/", "jobs/"),
     "delta": ("etl/",),
     "great_expectations": ("validation/",),

@@ -206,6 +206,7 @@ with DAG(
         "tables_only": Param(
             True, type="boolean", description="tables of all days as one range; without: whole nights, one after the other"
         ),
+        "go_on": Param(False, type="boolean", description="of whole nights: after one that failed, run the next ones all the same"),
     },
     **COMMON,
 ):
@@ -215,6 +216,7 @@ with DAG(
             "--from={{ params.first }}",
             "--to={{ params.last }}",
             "{{ '--only=" + ",".join(TABLES) + "' if params.tables_only else '' }}",
+            "{{ '--on-failure=go-on' if params.go_on and not params.tables_only else '' }}",
         ],
         execution_timeout=timedelta(days=2),
         pool=TRAINING_POOL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.session import SessionError, require
+from etl.session import SessionError, require, side_by_side
 
 
 def test_a_cluster_whose_paths_are_not_files_is_refused_with_the_option_that_makes_them(spark: SparkSession) -> None:
@@ -18,3 +18,13 @@ def test_a_cluster_whose_paths_are_not_files_is_refused_with_the_option_that_mak
     finally:
         settings.set("fs.defaultFS", before)
     require(spark)
+
+
+def test_jobs_that_run_side_by_side_keep_the_description_of_their_stage(spark: SparkSession) -> None:
+    context = spark.sparkContext
+    context.setJobDescription("2026-05-16 ingest")
+    try:
+        seen = side_by_side(lambda _: context.getLocalProperty("spark.job.description"), range(4), threads=2)
+    finally:
+        context.setLocalProperty("spark.job.description", None)  # type: ignore[arg-type]
+    assert seen == ["2026-05-16 ingest"] * 4

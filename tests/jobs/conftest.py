@@ -33,4 +33,5 @@ def clean(built: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
     made = copied(built, folder, workdir=os.path.relpath(folder, ROOT))
     code, told = made.run("nightly", *NIGHT)
     assert code == 0, told
+    (made.workdir / "stderr.txt").write_text(told, encoding="utf-8")
     return made

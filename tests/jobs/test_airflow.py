@@ -91,7 +91,7 @@ def test_nights_run_one_at_a_time_by_a_daily_interval_and_in_full_once_a_week(fo
     assert plans == {
         "adtower_nightly": ("CronDataIntervalTimetable", "0 2 * * *", ["date", "full"]),
         "adtower_retraining": ("CronDataIntervalTimetable", "0 8 * * 1", ["date"]),
-        "adtower_backfill": ("NullTimetable", None, ["first", "last", "tables_only"]),
+        "adtower_backfill": ("NullTimetable", None, ["first", "go_on", "last", "tables_only"]),
     }
 
 
