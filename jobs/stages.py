@@ -43,12 +43,14 @@ def asked_of(run: Run, stage: Stage) -> Asked:
 
 
 def require_inputs(run: Run, stage: Stage, asked: Asked) -> None:
-    """Retention took away what this night read: what could be made of the rest would stand in the place of the whole."""
-    removed = asked.inputs.keys() & run.ledger.removed(run.night.day).keys()
+    """Retention took away what this night read, or a model that it made: what could be made of the rest would stand in the place of the whole."""
+    last = run.ledger.last(stage.name, run.night.day)
+    of_models = {name for name in (last.outputs if last else {}) if name.startswith("models/")}
+    removed = (asked.inputs.keys() | of_models) & run.ledger.removed(run.night.day).keys()
     gone = [name for name, value in run.contents.of(sorted(removed)).items() if value == EMPTY]
     if gone:
         raise StageFailed(
-            f"{stage.name} has work to do ({asked.why}) and reads {some(gone)}, which jobs/retain.py removed; leave this night as it is, or "
+            f"{stage.name} has work to do ({asked.why}) and needs {some(gone)}, which jobs/retain.py removed; leave this night as it is, or "
             f"first ingest and build those days again",
             USAGE,
         )

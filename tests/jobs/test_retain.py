@@ -18,16 +18,16 @@ from conf.load import ConfError
 from conf.retention import Retention
 from etl import schemas
 from etl.lock import LockHeld, night_lock
-from etl.retention import least_days, require_enough, vacuum_hours
+from etl.retention import Pinned, least_days, models, old_folders, pinned, require_enough, vacuum_hours
 from etl.runs import RETAIN, VACUUM
 from etl.splits import Night
-from etl.tables import overwrite_days, read, read_days
+from etl.tables import append, create_table, overwrite_days, read, read_days
 from jobs import build_examples
 from jobs.common import CONFLICT, DONE, USAGE, StageFailed, code_of, day_option
 from jobs.nightly import ETL, STAGES, run_night
 from jobs.retain import removed, retain
 from tests.jobs.nights import Place, copied, day
-from tests.small import DAY, small_conf
+from tests.small import DAY, rows, small_conf
 
 KEPT = {"days": {"impressions": 4, "quarantine": 4, "engagements": None}}
 MONTH = timedelta(days=30)
@@ -103,16 +103,16 @@ def test_old_days_and_versions_go_pinned_versions_stay_and_nights_that_were_run_
     assert [folder.name for folder in (old.workdir / "checkpoints").iterdir()] == ["cut-off"], "a training goes on from it"
     assert [folder.name for folder in (old.workdir / "snapshots").iterdir()] == [trained_model(spark, old)]
 
-    rows = {row["stage"]: row for row in read(spark, old.workdir, schemas.RUNS).where(F.col("stage").isin(RETAIN, VACUUM)).collect()}
-    assert json.loads(rows[RETAIN]["outputs"])[f"impressions/{day(1)}"] == "0:"
-    assert json.loads(rows[RETAIN]["counts"])["removed"][f"impressions/{day(1)}"].startswith("3000:")
-    assert json.loads(rows[VACUUM]["counts"])["files"] > 0
+    noted = {row["stage"]: row for row in read(spark, old.workdir, schemas.RUNS).where(F.col("stage").isin(RETAIN, VACUUM)).collect()}
+    assert json.loads(noted[RETAIN]["outputs"])[f"impressions/{day(1)}"] == "0:"
+    assert json.loads(noted[RETAIN]["counts"])["removed"][f"impressions/{day(1)}"].startswith("3000:")
+    assert json.loads(noted[VACUUM]["counts"])["files"] > 0
     for first, last, stages in ((7, 7, STAGES[:-1]), (1, 6, ETL)):
         run_night(spark, conf, day_option(day(first)), day_option(day(last)), stages)
         assert capsys.readouterr().err.count(" skipped ") == len(stages)
     # What is left of its inputs would make other examples of kept days.
     otherwise = replace(build_examples.STAGE, reads=lambda conf: "otherwise")
-    with pytest.raises(StageFailed, match=rf"reads .*impressions/{day(1)}.*jobs/retain.py") as refused:
+    with pytest.raises(StageFailed, match=rf"needs .*impressions/{day(1)}.*jobs/retain.py") as refused:
         run_night(spark, conf, day_option(day(1)), day_option(day(6)), (otherwise,))
     assert refused.value.code == USAGE
 
@@ -127,9 +127,31 @@ def test_nothing_is_removed_while_a_night_is_under_way(clean: Place) -> None:
     assert code_of(held.value) == CONFLICT
 
 
-def test_a_pin_lengthens_the_hours_of_its_own_table_alone(old: Place) -> None:
-    from etl.retention import Pinned
+def test_models_that_serve_could_serve_again_or_may_serve_next_stay_and_the_others_by_their_age(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    conf = small_conf(str(tmp_path))
+    for table in (schemas.MODELS, schemas.PUBLICATIONS, schemas.scores(conf), schemas.challenger_scores(conf)):
+        create_table(spark, tmp_path, table)
+    nights = [DAY + timedelta(days=number) for number in range(5)]
+    # A model a night; that of the third was refused, that of the last waits, so the second's serves on from the fourth night.
+    trained = {"model": "m", "trained_from": DAY, "trained_to": DAY, "verdict": "publish"}
+    made = [trained | {"model": f"m{number}", "examples_version": number, "day": of} for number, of in enumerate(nights)]
+    serves = [{"what": "model", "model": model, "day": of} for of, model in zip(nights, ("m0", "m1", "m1", "m1", "m1"), strict=True)]
+    append(rows(spark, schemas.MODELS, made), tmp_path, schemas.MODELS)
+    append(rows(spark, schemas.PUBLICATIONS, serves), tmp_path, schemas.PUBLICATIONS)
+    for model in ("m0", "m1", "m2", "m3", "m4"):
+        (tmp_path / "models" / model).mkdir(parents=True)
+    whole = models(spark, conf, nights[-1])
+    assert (whole.used, whole.kept) == ({"m0", "m1", "m4"}, whole.known)
+    young = small_conf(str(tmp_path), retention={"model_days": 2})
+    found = models(spark, young, nights[-1])
+    assert found.kept == {"m0", "m1", "m3", "m4"}
+    assert [folder.name for folder in old_folders(young, found)["models"]] == ["m2"]
+    assert [pin.version for pin in pinned(spark, young, found, [])] == [0, 1, 3, 4]
 
+
+def test_a_pin_lengthens_the_hours_of_its_own_table_alone(old: Place) -> None:
     conf = old.conf
     assert vacuum_hours(conf, "impressions", [Pinned("examples", 0, "a model")]) == 168
     assert MONTH.days * 24 + 24 <= vacuum_hours(conf, "examples", [Pinned("examples", 0, "a model")]) < MONTH.days * 24 + 48
