@@ -25,7 +25,7 @@ from etl.commits import committed_at
 from etl.contents import EMPTY, Contents
 from etl.entities import first_state_day
 from etl.history import first_history_day, first_impression_day, wanted
-from etl.runs import RETAIN, VACUUM, Ledger
+from etl.runs import UPKEEP, Ledger
 from etl.schemas import MODELS, PUBLICATIONS, Table
 from etl.splits import Night
 from etl.tables import read, table_path
@@ -55,7 +55,7 @@ class Pinned:
 
 
 def newest_night(ledger: Ledger) -> date | None:
-    return max((record.day for record in ledger.done if record.stage not in (RETAIN, VACUUM)), default=None)
+    return max((record.day for record in ledger.done if record.stage not in UPKEEP), default=None)
 
 
 def least_days(conf: Conf) -> dict[str, int]:

@@ -25,6 +25,9 @@ from etl.tables import append, frame_of, read
 
 #: Stages of jobs/retain.py: under the first the ledger knows what was removed.
 RETAIN, VACUUM = "retain", "vacuum"
+FORGET = "forget"  # jobs/forget.py
+#: Rows of the ledger that are of no night's stage.
+UPKEEP = (RETAIN, VACUUM, FORGET)
 
 
 @dataclass(frozen=True)

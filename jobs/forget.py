@@ -28,9 +28,10 @@ from etl.contents import Contents
 from etl.forgetting import Removed, purge, remove
 from etl.lock import upkeep_lock
 from etl.privacy import forgotten_ids, hashed, remember, user_key
-from etl.runs import Ledger, Record, fingerprint
+from etl.runs import FORGET, Ledger, Record, fingerprint
 from etl.schemas import MODELS, PUBLICATIONS, examples
 from etl.session import start
+from etl.splits import Night
 from etl.tables import create_tables, pin, read
 from jobs.common import DONE, conf_of, main, parser
 from jobs.describe import write_views
@@ -104,9 +105,9 @@ def forget_people(spark: SparkSession, conf: Conf, people: Sequence[str], named:
         Record(
             day,
             run_id,
-            "forget",
+            FORGET,
             "done",
-            started,
+            Night.of(day, conf).as_of,
             started,
             time.monotonic() - begun,
             fingerprint(run_id),

@@ -19,6 +19,7 @@ SQL_BY_TEXT = {
     "etl/labels.py": "heads.applies_to of the configuration, checked",
     "etl/sources.py": "row rules of validation/rules.py",
     "etl/migrations.py": "names of columns and paths of the configuration",
+    "etl/vacuum.py": "names of tables and paths of the configuration",
     "etl/views.py": "paths of the configuration, in views/spark.sql",
     "etl/simulated_truth.py": "numbers of the simulation",
     "etl/simulated_entities.py": "numbers of the simulation",
