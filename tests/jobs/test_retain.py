@@ -143,7 +143,7 @@ def test_models_that_serve_could_serve_again_or_may_serve_next_stay_and_the_othe
     for model in ("m0", "m1", "m2", "m3", "m4"):
         (tmp_path / "models" / model).mkdir(parents=True)
     whole = models(spark, conf, nights[-1])
-    assert (whole.used, whole.kept) == ({"m0", "m1", "m4"}, whole.known)
+    assert whole.used == {"m0", "m1", "m4"} and whole.kept == whole.known
     young = small_conf(str(tmp_path), retention={"model_days": 2})
     found = models(spark, young, nights[-1])
     assert found.kept == {"m0", "m1", "m3", "m4"}
