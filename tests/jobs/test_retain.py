@@ -28,6 +28,7 @@ from jobs.nightly import ETL, STAGES, run_night
 from jobs.retain import removed, retain
 from tests.jobs.nights import Place, copied, day
 from tests.small import DAY, rows, small_conf
+from validation.table_rules import rules_of
 
 KEPT = {"days": {"impressions": 4, "quarantine": 4, "engagements": None}}
 MONTH = timedelta(days=30)
@@ -104,6 +105,9 @@ def test_old_days_and_versions_go_pinned_versions_stay_and_nights_that_were_run_
     assert [folder.name for folder in (old.workdir / "snapshots").iterdir()] == [trained_model(spark, old)]
 
     noted = {row["stage"]: row for row in read(spark, old.workdir, schemas.RUNS).where(F.col("stage").isin(RETAIN, VACUUM)).collect()}
+    ledger = read(spark, old.workdir, schemas.RUNS)
+    broken = [rule.name for rule in rules_of(schemas.RUNS, conf) if not ledger.where(rule.broken).isEmpty()]
+    assert broken == [], "the gate of the next run of that night judges these rows too"
     assert json.loads(noted[RETAIN]["outputs"])[f"impressions/{day(1)}"] == "0:"
     assert json.loads(noted[RETAIN]["counts"])["removed"][f"impressions/{day(1)}"].startswith("3000:")
     assert json.loads(noted[VACUUM]["counts"])["files"] > 0
