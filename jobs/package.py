@@ -50,7 +50,7 @@ class Environment:
 
 ENVIRONMENTS = {
     "etl": Environment("adtower", (*OF_SPARK, "torch", "horovod", "petastorm", "safetensors", "matplotlib")),
-    "training": Environment("adtower[tracking]", OF_SPARK),
+    "training": Environment("adtower[lineage,tracking]", OF_SPARK),
 }
 
 

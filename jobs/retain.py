@@ -26,7 +26,7 @@ from etl.commits import folder_bytes
 from etl.contents import EMPTY, Contents
 from etl.lock import upkeep_lock
 from etl.retention import Cut, Pinned
-from etl.runs import RETAIN, VACUUM, Ledger, Record
+from etl.runs import RETAIN, VACUUM, Ledger, Record, fingerprint
 from etl.schemas import PUBLICATIONS, all_tables
 from etl.session import side_by_side, start
 from etl.splits import Night
@@ -96,7 +96,7 @@ def removed(spark: SparkSession, conf: Conf, dry_run: bool) -> int:
         vacuumed(spark, conf, pins, dry_run=True)
         return DONE
     note = noting(conf, ledger, newest)
-    if going.hashes:
+    if going.told():
         note(RETAIN, dict.fromkeys(going.hashes, EMPTY), {"removed": going.hashes}, "; ".join(going.told()))
     for cut in going.cuts:
         delete_days(spark, conf.workdir, cut.table, cut.last)
@@ -128,7 +128,8 @@ def noting(conf: Conf, ledger: Ledger, newest: date) -> Callable[[str, dict[str,
 
     def note(stage: str, outputs: dict[str, str], counts: dict[str, Any], message: str) -> None:
         as_of, seconds = Night.of(newest, conf).as_of, time.monotonic() - begun
-        ledger.add(Record(newest, run_id, stage, "done", as_of, started, seconds, "", outputs, counts, message))
+        mark = fingerprint(stage, outputs, counts)
+        ledger.add(Record(newest, run_id, stage, "done", as_of, started, seconds, mark, outputs, counts, message))
 
     return note
 

@@ -229,9 +229,9 @@ def test_main_runs_the_job_with_its_options_and_ends_with_its_exit_code(elsewher
 def test_executors_get_what_they_need_and_spark_stays_the_clusters():
     found = {name: {one.metadata["Name"].lower().replace("_", "-") for one in distributions(ENVIRONMENTS[name])} for name in ENVIRONMENTS}
     assert {"numpy", "pyarrow", "pandas", "pydantic", "pyyaml", "scipy", "cloudpickle"} < found["etl"] < found["training"]
-    assert {"torch", "horovod", "petastorm", "safetensors", "tensorboard", "mlflow-skinny", "matplotlib"} <= found["training"] - found[
-        "etl"
-    ]
+    assert {"torch", "horovod", "petastorm", "safetensors", "tensorboard", "mlflow-skinny", "openlineage-python", "matplotlib"} <= found[
+        "training"
+    ] - found["etl"]
     strangers = {"adtower", "pyspark", "py4j", "pip", "pytest", "ruff", "mypy", "scikit-learn", "duckdb", "lightgbm", "cmake"}
     assert not strangers & found["training"]
 

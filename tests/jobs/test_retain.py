@@ -28,6 +28,7 @@ from jobs.nightly import ETL, STAGES, run_night
 from jobs.retain import removed, retain
 from tests.jobs.nights import Place, copied, day
 from tests.small import DAY, rows, small_conf
+from validation.table_rules import rules_of
 
 KEPT = {"days": {"impressions": 4, "quarantine": 4, "engagements": None}}
 MONTH = timedelta(days=30)
@@ -72,7 +73,7 @@ def old(spark: SparkSession, clean: Place, tmp_path_factory: pytest.TempPathFact
     return made
 
 
-def test_old_days_and_versions_go_pinned_versions_stay_and_nights_that_were_run_are_skipped_still(
+def test_old_days_and_versions_go_pinned_versions_stay_and_the_newest_night_is_skipped_still(
     spark: SparkSession, old: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     conf, examples, inventory = old.conf, schemas.examples(old.conf), schemas.inventory(old.conf)
@@ -104,16 +105,30 @@ def test_old_days_and_versions_go_pinned_versions_stay_and_nights_that_were_run_
     assert [folder.name for folder in (old.workdir / "snapshots").iterdir()] == [trained_model(spark, old)]
 
     noted = {row["stage"]: row for row in read(spark, old.workdir, schemas.RUNS).where(F.col("stage").isin(RETAIN, VACUUM)).collect()}
+    ledger = read(spark, old.workdir, schemas.RUNS)
+    broken = [rule.name for rule in rules_of(schemas.RUNS, conf) if not ledger.where(rule.broken).isEmpty()]
+    assert broken == [], "the gate of the next run of that night judges these rows too"
     assert json.loads(noted[RETAIN]["outputs"])[f"impressions/{day(1)}"] == "0:"
     assert json.loads(noted[RETAIN]["counts"])["removed"][f"impressions/{day(1)}"].startswith("3000:")
     assert json.loads(noted[VACUUM]["counts"])["files"] > 0
-    for first, last, stages in ((7, 7, STAGES[:-1]), (1, 6, ETL)):
-        run_night(spark, conf, day_option(day(first)), day_option(day(last)), stages)
-        assert capsys.readouterr().err.count(" skipped ") == len(stages)
-    # What is left of its inputs would make other examples of kept days.
+    seventh = day_option(day(7))
+    run_night(spark, conf, seventh, seventh, STAGES[:-1])
+    assert capsys.readouterr().err.count(" skipped ") == len(STAGES) - 1
+
+
+def test_a_range_whose_days_are_gone_is_skipped_still_and_refuses_to_make_anything_of_what_is_left(
+    spark: SparkSession, built: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = copied(built, tmp_path / "kept", retention=KEPT)
+    first, last, impressions = day_option(day(1)), day_option(day(6)), schemas.impressions(built.conf)
+    assert removed(spark, kept.conf, dry_run=False) == DONE
+    assert read_days(spark, kept.workdir, impressions, first, day_option(day(2))).isEmpty()
+    capsys.readouterr()
+    run_night(spark, kept.conf, first, last, ETL)
+    assert capsys.readouterr().err.count(" skipped ") == len(ETL)
     otherwise = replace(build_examples.STAGE, reads=lambda conf: "otherwise")
     with pytest.raises(StageFailed, match=rf"needs .*impressions/{day(1)}.*jobs/retain.py") as refused:
-        run_night(spark, conf, day_option(day(1)), day_option(day(6)), (otherwise,))
+        run_night(spark, kept.conf, first, last, (otherwise,))
     assert refused.value.code == USAGE
 
 
@@ -143,7 +158,7 @@ def test_models_that_serve_could_serve_again_or_may_serve_next_stay_and_the_othe
     for model in ("m0", "m1", "m2", "m3", "m4"):
         (tmp_path / "models" / model).mkdir(parents=True)
     whole = models(spark, conf, nights[-1])
-    assert (whole.used, whole.kept) == ({"m0", "m1", "m4"}, whole.known)
+    assert whole.used == {"m0", "m1", "m4"} and whole.kept == whole.known
     young = small_conf(str(tmp_path), retention={"model_days": 2})
     found = models(spark, young, nights[-1])
     assert found.kept == {"m0", "m1", "m3", "m4"}
