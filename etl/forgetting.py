@@ -23,6 +23,7 @@ from conf.schema import Conf
 from etl import schemas
 from etl.expressions import Expression, references
 from etl.schemas import FORGOTTEN, QUARANTINE, RUNS, Table, all_tables
+from etl.session import side_by_side
 from etl.tables import read, table_path
 from etl.vacuum import vacuum
 
@@ -54,8 +55,8 @@ def remove(spark: SparkSession, conf: Conf, people: Sequence[str], named: Sequen
     ids = spark.createDataFrame([(one,) for one in people], "user_id STRING").distinct().persist()
     removed, tables = Removed(), all_tables(conf)
     try:
-        for table, keys in _rows_of(spark, conf, tables, ids):
-            _delete(spark, conf, table, keys, removed, dry_run)
+        for wave in _rows_of(spark, conf, tables, ids):
+            side_by_side(lambda one: _delete(spark, conf, *one, removed, dry_run), wave)
         words = list(_patterns({*people, *named}))
         for table, column, blotted in ((QUARANTINE, "raw", None), (RUNS, "counts", TOLD), (RUNS, "message", TOLD)):
             _blot(spark, conf, table, column, words, blotted, removed, dry_run)
@@ -74,11 +75,10 @@ def remove(spark: SparkSession, conf: Conf, people: Sequence[str], named: Sequen
 def purge(spark: SparkSession, conf: Conf) -> None:
     """Delete the files of all older versions of the tables that hold people's rows: those versions can be read no more."""
     check = "spark.databricks.delta.retentionDurationCheck.enabled"
-    before = spark.conf.get(check, "true")
+    before = str(spark.conf.get(check, "true"))
     spark.conf.set(check, "false")
     try:
-        for name in person_tables(conf):
-            vacuum(spark, conf.workdir, name, hours=0, dry_run=False)
+        side_by_side(lambda name: vacuum(spark, conf.workdir, name, hours=0, dry_run=False), person_tables(conf))
     finally:
         spark.conf.set(check, before)
 
@@ -89,17 +89,14 @@ def person_tables(conf: Conf) -> list[str]:
     return [*by_user, "scores", "challenger_scores", "history", QUARANTINE.name, RUNS.name]
 
 
-def _rows_of(spark: SparkSession, conf: Conf, tables: Mapping[str, Table], ids: DataFrame) -> Iterator[tuple[Table, DataFrame]]:
-    """Each table with the keys of its rows to go. Those found by way of another table come before it."""
+def _rows_of(spark: SparkSession, conf: Conf, tables: Mapping[str, Table], ids: DataFrame) -> Iterator[list[tuple[Table, DataFrame]]]:
+    """Tables with the keys of their rows to go: first those that are found by way of another table, then those that name the user."""
     inventory = read(spark, conf.workdir, tables["inventory"]).join(ids, "user_id").select("inventory_id").distinct()
-    for name in ("scores", "challenger_scores"):
-        yield tables[name], inventory
     # An engagement may name its impression alone.
-    yield tables["engagements"], read(spark, conf.workdir, tables["impressions"]).join(ids, "user_id").select("impression_id").distinct()
-    yield tables["history"], _history_keys(spark, conf, ids)
-    for name in person_tables(conf):
-        if "user_id" in tables[name].schema.names:
-            yield tables[name], ids
+    shown = read(spark, conf.workdir, tables["impressions"]).join(ids, "user_id").select("impression_id").distinct()
+    by_key = {"scores": inventory, "challenger_scores": inventory, "engagements": shown, "history": _history_keys(spark, conf, ids)}
+    yield [(tables[name], keys) for name, keys in by_key.items()]
+    yield [(tables[name], ids) for name in person_tables(conf) if "user_id" in tables[name].schema.names]
 
 
 def _history_keys(spark: SparkSession, conf: Conf, ids: DataFrame) -> DataFrame:

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -54,13 +54,14 @@ def _held(workdir: str | Path, name: str, kind: int, owner: str | None, taken: s
             yield
             return
         told = {"run_id": owner, "host": socket.gethostname(), "pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        file.truncate(0)
-        file.write(json.dumps(told))
-        file.flush()
+        with suppress(OSError):  # the text is for people: the lock holds on a full disk too
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), json.dumps(told).encode())
         try:
             yield
         finally:
-            file.truncate(0)
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), 0)
 
 
 def _holders(locks: Path) -> Iterator[str]:

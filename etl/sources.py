@@ -109,7 +109,8 @@ def settled(
 
 
 def account(rows: DataFrame) -> list[dict[str, Any]]:
-    """Counts by block and day: rows_in = kept + duplicates + quarantined, and late, not_due, other_day beside them."""
+    """Counts by block and day: rows_in = kept + duplicates + quarantined, and late, not_due, other_day beside them; `forgotten`: how many of
+    the quarantined are of people who were forgotten, and so not broken."""
 
     def count(verdict: str) -> Column:
         return F.sum(F.when(F.col("verdict") == verdict, 1).otherwise(0))
@@ -120,6 +121,7 @@ def account(rows: DataFrame) -> list[dict[str, Any]]:
         count("kept").alias("kept"),
         count("duplicate").alias("duplicates"),
         count("quarantined").alias("quarantined"),
+        F.sum((F.array_contains("reasons", FORGOTTEN_REASON) & (F.col("verdict") == "quarantined")).cast("int")).alias("forgotten"),
         count("late").alias("late"),
         count("not_due").alias("not_due"),
         count("other_day").alias("other_day"),

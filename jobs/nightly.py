@@ -38,6 +38,7 @@ from jobs.common import (
     conf_of,
     day_option,
     main,
+    of_the_disk,
     open_run,
     parser,
     write_summary,
@@ -156,6 +157,16 @@ def run_night(
 ) -> int:
     """One night (or one range of days up to it) under its lock; a failure leaves its summary (also at `summary`) and goes on up."""
     run = open_run(spark, conf, Night.of(day, conf), asked, run_id)
+    try:
+        return under_lock(run, stages, summary)
+    except OSError as error:  # met outside of a stage, such as by the lock
+        if failure := of_the_disk(run, error):
+            raise failure from error
+        raise
+
+
+def under_lock(run: Run, stages: Sequence[Stage], summary: Path | None) -> int:
+    spark, conf, asked, day = run.spark, run.conf, run.asked, run.night.day
     progress = Progress(spark, len(stages))
     begun = time.monotonic()
     names = logs.naming(run_id=run.run_id, day=str(day))

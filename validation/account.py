@@ -55,9 +55,9 @@ def check_quarantine(
 
 
 def _quarantine_finding(of: str, rows: Sequence[Mapping[str, Any]], max_share: float, knob: str, severity: Severity) -> Finding:
-    quarantined, rows_in = sum(row["quarantined"] for row in rows), sum(row["rows_in"] for row in rows)
+    quarantined, rows_in = sum(map(_broken, rows)), sum(row["rows_in"] for row in rows)
     share = quarantined / rows_in if rows_in else 0.0
-    worst = sorted((row for row in rows if row["quarantined"]), key=_share, reverse=True)[:SAMPLE]
+    worst = sorted((row for row in rows if _broken(row)), key=_share, reverse=True)[:SAMPLE]
     return Finding(
         "quarantined_share",
         of,
@@ -66,14 +66,19 @@ def _quarantine_finding(of: str, rows: Sequence[Mapping[str, Any]], max_share: f
         f"{share:.2%} of {rows_in:,} rows in",
         f"at most {max_share:.2%}",
         quarantined,
-        sample=tuple(f"{row['block']} {row['day']}: {row['quarantined']} of {row['rows_in']}" for row in worst),
+        sample=tuple(f"{row['block']} {row['day']}: {_broken(row)} of {row['rows_in']}" for row in worst),
         knob=f"{knob} is {max_share}",
         why="the reasons stand in the quarantine table, with file and row",
     )
 
 
+def _broken(row: Mapping[str, Any]) -> int:
+    """Quarantined rows that something is wrong with: those of people who were forgotten are not."""
+    return row["quarantined"] - row.get("forgotten", 0)
+
+
 def _share(row: Mapping[str, Any]) -> float:
-    return row["quarantined"] / row["rows_in"] if row["rows_in"] else 0.0
+    return _broken(row) / row["rows_in"] if row["rows_in"] else 0.0
 
 
 def _grouped(account: Sequence[Mapping[str, Any]], by: str) -> dict[str, list[Mapping[str, Any]]]:

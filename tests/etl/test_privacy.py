@@ -85,7 +85,7 @@ def test_tables_and_quarantine_hold_hashes_alone(spark: SparkSession, tmp_path: 
     assert told[("unreadable",)] == WITHHELD
     (broken,) = [json.loads(raw) for reasons, raw in told.items() if reasons != ("unreadable",)]
     assert broken["user"] == WITHHELD and broken["id"] == "i2" and broken["shown"] == "never"
-    assert [(row["rows_in"], row["kept"], row["quarantined"]) for row in counted] == [(3, 1, 2)]
+    assert [(row["rows_in"], row["kept"], row["quarantined"], row["forgotten"]) for row in counted] == [(3, 1, 2, 0)]
 
 
 def test_a_column_from_which_the_user_is_derived_is_withheld_too(spark: SparkSession, tmp_path: Path, monkeypatch: Any) -> None:
@@ -102,4 +102,4 @@ def test_rows_of_someone_who_was_forgotten_are_set_aside_and_nothing_of_them_sta
     lines = [line(1, "stays"), line(2, "gone"), line(3, "gone", shown="never")]
     rows, counted = judged(spark, small_conf(), tmp_path, lines, forgotten=["gone", "gone-too"])
     assert [(row["reasons"], row["raw"]) for row in rows if row["verdict"] == "quarantined"] == [(["forgotten_user"], None)] * 2
-    assert [(row["rows_in"], row["kept"], row["quarantined"]) for row in counted] == [(3, 1, 2)]
+    assert [(row["rows_in"], row["kept"], row["quarantined"], row["forgotten"]) for row in counted] == [(3, 1, 2, 2)]

@@ -67,3 +67,11 @@ def test_a_block_with_a_share_of_its_own_is_judged_alone_and_left_out_of_its_sou
     strict = {finding.column: finding for finding in check_quarantine(rows, 0.05, {"video_engagements": 0.1})}
     assert not strict["video_engagements"].success and strict["video_engagements"].severity == "critical"
     assert strict["video_engagements"].knob == "sources.video_engagements.max_quarantined_share is 0.1"
+
+
+def test_rows_of_people_who_were_forgotten_are_not_broken() -> None:
+    rows = [account("video_logs", "2026-05-01", 100, 60, 0, 40) | {"forgotten": 38}]
+    assert check_account(rows)[0].success
+    (finding,) = check_quarantine(rows, 0.02)
+    assert finding.success and finding.unexpected == 2
+    assert not check_quarantine([{**rows[0], "forgotten": 37}], 0.02)[0].success
