@@ -298,7 +298,7 @@ audit() {  # of the pinned versions, by the index that packages come from; the t
   local found=0
   for file in requirements.lock airflow.lock; do
     printf '+ known vulnerabilities of %s\n' $file
-    "$SCRATCH/bin/pip-audit" --requirement $file --require-hashes --disable-pip --progress-spinner off || found=1
+    "$SCRATCH/bin/pip-audit" --requirement $file --require-hashes --disable-pip --strict --progress-spinner off || found=1
   done
   return $found
 }
