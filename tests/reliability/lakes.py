@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from etl.runs import code_hash
+from etl.schemas import PUBLICATIONS, Table
 from etl.session import side_by_side
 from etl.simulate import simulate
 from etl.tables import content_hashes, create_tables, read
@@ -48,10 +50,18 @@ class Lakes:
 
 
 def hashes(spark: SparkSession, of: Place) -> Hashes:
-    """Table -> day -> content hash; without the ledger, whose rows are events."""
+    """Table -> day -> content hash; without the ledger, whose rows are events. Of `publications` by what was published too: a night publishes
+    a model, and at its end scores."""
+
+    def found(table: Table) -> dict[str, str]:
+        rows = read(spark, of.workdir, table)
+        if table != PUBLICATIONS:
+            return content_hashes(rows, table)
+        parts = {what: content_hashes(rows.where(F.col("what") == what), table) for what in ("model", "scores", "rollback")}
+        return {f"{day} {what}": value for what, days in parts.items() for day, value in days.items()}
+
     tables = of.tables("runs")
-    found = side_by_side(lambda table: content_hashes(read(spark, of.workdir, table), table), tables)
-    return {table.name: days for table, days in zip(tables, found, strict=True)}
+    return {table.name: days for table, days in zip(tables, side_by_side(found, tables), strict=True)}
 
 
 def torn(now: Hashes, old: Hashes, new: Hashes) -> list[str]:
