@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from conf.strict import Name, Strict
 
-#: What says which model serves and which stage may be skipped: some rows a night, of use as long as anything else is there.
-NEVER = ("models", "publications", "runs")
+#: What says which model serves, which stage may be skipped and who must not come back: some rows a night, of use as long as anything is there.
+NEVER = ("forgotten", "models", "publications", "runs")
 
 
 class Retention(Strict):

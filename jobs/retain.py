@@ -13,6 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -42,17 +43,15 @@ def retain(argv: Sequence[str] | None) -> int:
     arguments = options.parse_args(argv)
     conf = conf_of(arguments)
     retention.require_enough(conf)
-    spark = start(conf.spark, f"adtower {conf.name} retain")
-    try:
-        if not all([table_stands(spark, conf.workdir, table) for table in all_tables(conf).values()]):
-            print(f"no tables in {conf.workdir}; nothing to remove")
-            return DONE
-        if arguments.dry_run:
-            return removed(spark, conf, dry_run=True)
-        with upkeep_lock(conf.workdir, "retain"):
-            return removed(spark, conf, dry_run=False)
-    finally:
-        spark.stop()
+    with nullcontext() if arguments.dry_run else upkeep_lock(conf.workdir, "retain"):
+        spark = start(conf.spark, f"adtower {conf.name} retain")
+        try:
+            if not all([table_stands(spark, conf.workdir, table) for table in all_tables(conf).values()]):
+                print(f"no tables in {conf.workdir}; nothing to remove")
+                return DONE
+            return removed(spark, conf, arguments.dry_run)
+        finally:
+            spark.stop()
 
 
 @dataclass(frozen=True)

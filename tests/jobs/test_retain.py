@@ -185,7 +185,7 @@ def test_less_than_a_night_reads_is_refused_with_the_least() -> None:
 
 
 def test_what_nights_know_themselves_by_is_never_removed() -> None:
-    for name in ("runs", "models", "publications"):
+    for name in ("runs", "models", "publications", "forgotten"):
         with pytest.raises(ValueError, match="always kept"):
             Retention(days={name: 10})
     with pytest.raises(ValueError, match="greater than or equal to 168"):
