@@ -19,7 +19,7 @@ from conf.schema import Conf
 from conf.source import Source
 from etl.expressions import Expression, references
 from etl.schemas import FORGOTTEN
-from etl.tables import append, frame_of, read
+from etl.tables import append, frame_of, read, table_stands
 
 KEY_VARIABLE = "ADTOWER_USER_KEY"
 LEAST_KEY_BYTES = 16
@@ -87,7 +87,9 @@ def forgotten_ids(spark: SparkSession, conf: Conf) -> DataFrame | None:
 
 
 def forgotten_mark(spark: SparkSession, conf: Conf) -> str:
-    """Changes as people are forgotten; empty before the first."""
+    """Changes as people are forgotten; empty before the first, and where no table is yet."""
+    if not table_stands(spark, conf.workdir, FORGOTTEN):
+        return ""
     found = read(spark, conf.workdir, FORGOTTEN).select(
         F.count_distinct("user_id").alias("ids"), F.bit_xor(F.xxhash64("user_id")).alias("mark")
     )

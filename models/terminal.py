@@ -26,7 +26,9 @@ def bar(text: str) -> None:
 
 def say(text: str) -> None:
     """A line that stays, in place of a bar where one stands."""
-    print((IN_PLACE if held() else "") + text, file=sys.stderr, flush=True)
+    # In one piece: a print's line end is written by itself, and lines of several ranks would run into each other.
+    sys.stderr.write(f"{IN_PLACE if held() else ''}{text}\n")
+    sys.stderr.flush()
 
 
 def held() -> bool:
