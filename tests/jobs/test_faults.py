@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from jobs.common import AGAIN, CONFLICT, DONE, StageFailed, code_of
 from jobs.nightly import ETL, STAGES, run_night
 from tests.jobs.nights import Place, copied, day
-from tests.reliability.disk import disk_of_its_own, leave_free
+from tests.reliability.disk import disk_of_its_own, leave_free, may_mount
 from tests.reliability.killed import POINTS, kill_night, run_and_kill_executor, two_nights
 from tests.reliability.lakes import KEPT, NIGHT, hashes, torn
 
@@ -42,6 +42,7 @@ def test_a_night_killed_at_five_points_one_after_the_other_ends_with_the_same_ta
     assert {stage for stage, how in status.items() if how == "done"} == {"score", "report"}, "stages that had ended are not done again"
 
 
+@pytest.mark.skipif(not may_mount(), reason="needs a user that may mount a tmpfs, such as root")
 def test_a_disk_that_is_full_at_each_stage_is_named_and_what_stood_stands(
     spark: SparkSession, built: Place, clean: Place, tmp_path: Path
 ) -> None:
