@@ -30,9 +30,9 @@ help() {
                    ETL with a fault each: all must end as if there had been none; candidates that are bad on purpose, which must be
                    refused; readers beside publishers that are killed, who must see whole days; a night by Airflow, and one on a cluster of
                    this machine's own by what `package` makes, which must end with the tables of the same night in one process
-  soak [ARGS]    setup, then trials of faults: nights killed at named points and at random, an executor lost, two nights at once, a full disk;
-                 an hour or two, can be stopped and goes on where it was (--kinds, --trials)
-  audit          setup, then the licence of every package, and the known vulnerabilities of the pinned versions
+  soak [ARGS]      setup, then trials of faults: nights killed at named points and at random, an executor lost, two nights at once, a full disk;
+                   an hour or two, can be stopped and goes on where it was (--kinds, --trials)
+  audit            setup, then the licence of every package, and the known vulnerabilities of the pinned versions
   airflow          setup, then make .venv-airflow: Airflow for jobs/dags/, with packages of its own
   package [ARGS]   setup, then dist/: what a cluster needs, as README.md says: a wheel, two packed environments, the jars, main.py
                    (2 to 5 minutes, 3.2 GB; --node-python PATH: where the nodes have Python 3.11, if not where this machine has it)

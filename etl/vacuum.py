@@ -1,4 +1,5 @@
-"""Files of versions that were written over: how many may go, and their end. Delta's own check of a week's least retention stays on."""
+"""Files of versions that were written over: how many may go, and their end. Delta's own check of a
+week's least retention is switched off by etl/forgetting.py alone."""
 
 from __future__ import annotations
 

@@ -12,10 +12,9 @@ from jobs.common import AGAIN, CONFLICT, DONE, StageFailed, code_of
 from jobs.nightly import ETL, STAGES, run_night
 from tests.jobs.nights import Place, copied, day
 from tests.reliability.disk import disk_of_its_own, leave_free, may_mount
-from tests.reliability.killed import POINTS, kill_night, run_and_kill_executor, two_nights
+from tests.reliability.killed import KILLED, POINTS, kill_night, run_and_kill_executor, two_nights
 from tests.reliability.lakes import KEPT, NIGHT, hashes, torn
 
-KILLED = -9
 FIVE = (
     "quarantine is written, its tables are not",
     "files of examples lie there, and are in no version",

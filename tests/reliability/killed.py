@@ -26,6 +26,7 @@ from conf.load import load
 from jobs import nightly
 from tests.jobs.nights import ROOT, Place
 
+KILLED = -signal.SIGKILL
 MARK = "ADTOWER_TRIAL"  # in the environment of a night's processes: how those that outlive it are found
 FOLLOW_SECONDS = 90.0  # ranks that lost their driver are given this long to notice it
 

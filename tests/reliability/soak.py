@@ -1,6 +1,6 @@
 """Trials of faults, as many of each kind as promised: every one must leave whole tables, and the same command again the tables of a night undisturbed.
 
-python -m tests.reliability.soak [--kinds killed,pairs] [--trials 5] [--seed 1]
+python -m tests.reliability.soak [--kinds "killed at random,disk full"] [--trials 5]
 
 Simulated logs of conf/tiny.yaml. Each trial copies the tables as they stand before the stage it faults (tests/reliability/lakes.py), lets the
 night of day 7 fail there, and looks: is each day of each table as it was or as it is to be, byte for byte of content? Then it runs the night
@@ -31,11 +31,10 @@ from jobs.common import AGAIN, CONFLICT, DONE, code_of
 from jobs.nightly import ETL, STAGES, run_night
 from tests.jobs.nights import ROOT, Place, copied
 from tests.reliability.disk import disk_of_its_own, leave_free
-from tests.reliability.killed import POINTS, kill_night, run_and_kill_executor, two_nights
+from tests.reliability.killed import KILLED, POINTS, kill_night, run_and_kill_executor, two_nights
 from tests.reliability.lakes import CODE, KEPT, NIGHT, Hashes, Lakes, hashes, lakes, torn
 
 FOLDER = ROOT / "var" / "reliability" / "soak"
-KILLED = -9
 
 
 @dataclass
