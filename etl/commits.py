@@ -16,13 +16,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Committed:
-    """Commits to one table: the newest version, and what its files of data gained and lost. Bytes are those of files."""
+    """Commits to one table: the newest version, and the files of data that were added. Bytes are those of files."""
 
     version: int
     files_added: int = 0
     bytes_added: int = 0
-    files_removed: int = 0
-    bytes_removed: int = 0
 
 
 def newest_versions(workdir: str | Path) -> dict[str, int]:
@@ -40,9 +38,8 @@ def committed_since(workdir: str | Path, before: Mapping[str, int]) -> dict[str,
         folder = Path(workdir).resolve() / "tables" / name
         versions = [version for version in _versions(folder) if version > before.get(name, -1)]
         if versions:
-            actions = [action for version in versions for action in _actions(folder, version)]
-            added, removed = ([action[kind] for action in actions if kind in action] for kind in ("add", "remove"))
-            found[name] = Committed(newest, len(added), _bytes(added), len(removed), _bytes(removed))
+            added = [action["add"] for version in versions for action in _actions(folder, version) if "add" in action]
+            found[name] = Committed(newest, len(added), sum(int(file["size"]) for file in added))
     return found
 
 
@@ -76,7 +73,3 @@ def _versions(table: Path) -> Iterator[int]:
 def _actions(table: Path, version: int) -> Iterator[dict[str, Any]]:
     with (table / "_delta_log" / f"{version:020}.json").open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
-
-
-def _bytes(actions: list[dict[str, Any]]) -> int:
-    return sum(int(action.get("size") or 0) for action in actions)
