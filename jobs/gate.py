@@ -17,7 +17,6 @@ from jobs.build_examples import bounds
 from jobs.common import VALIDATION, NotYet, Outcome, Run, Stage, StageFailed
 from validation.account import check_account, check_quarantine
 from validation.baseline import History
-from validation.checkpoint import prune_docs
 from validation.findings import GateFailed, GateReport
 from validation.gate import Clock, Judged, Known, check_tables
 
@@ -80,6 +79,8 @@ def of_this_night(run: Run, table: schemas.Table) -> Judged:
 
 def report_on(run: Run, judged: Sequence[Judged], history: History | None = None, docs_in: str = "") -> GateReport:
     """What the gate finds; its Data Docs lie in the run's folder, or in `docs_in` of it, and those of old runs go."""
+    from validation.checkpoint import prune_docs  # not before: see validation/gate.py
+
     docs, night = run.run_dir / "data_docs", run.night
     clock = Clock(night.held_out, night.train_from, night.train_to)
     report = check_tables(judged, run.conf, docs / run.run_id / docs_in, run.run_id, clock, history)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import DataFrame
 
@@ -20,12 +20,14 @@ from etl.schemas import Table
 from etl.session import as_done
 from etl.splits import days_between
 from validation.baseline import History, count_checks, label_checks
-from validation.checkpoint import Checkpoints
 from validation.checks import Check
 from validation.counting import id_counts, key_of, offending, repeated_keys, sums_by_day, unknown_ids
 from validation.expectations import Sums, example_checks, labels_by_source, row_checks, rows_by_source, sums_of, unknown_check
 from validation.findings import Finding, GateReport
 from validation.profiling import profiled, shift_checks
+
+if TYPE_CHECKING:  # Great Expectations takes half the time that a night's imports take: only what judges waits for it
+    from validation.checkpoint import Checkpoints
 
 MEND_SCHEMA = (
     "jobs/migrate.py adds the columns of a new head or feature; else build the table again by this configuration, in a new `workdir`"
@@ -88,6 +90,8 @@ def check_tables(
     judged: Sequence[Judged], conf: Conf, docs_dir: Path, run_id: str, clock: Clock, history: History | None = None
 ) -> GateReport:
     """Judge the tables, write Data Docs to `docs_dir`. A failure raises in raise_if_failed only."""
+    from validation.checkpoint import Checkpoints
+
     history = history or History()
     made = Checkpoints(docs_dir, run_id)
     schemas = {of.table.name: _schema_findings(made, of) for of in judged}
