@@ -23,8 +23,9 @@ help() {
 ./build.sh COMMAND
   setup            make .venv, Horovod's wheel, the jars of Delta and Avro, the Open Bandit sample; what is there already is kept
   demo             setup, then 16 simulated days: the first 14 as a range, the last two nights in full
-  test [ARGS]      setup and airflow, then pytest with ARGS; root on Debian also gets Chromium, for the tests of pages
-  check            the same set-up, then ruff, mypy and pytest
+  test [ARGS]      setup and airflow, then pytest with ARGS, or all tests but the slow ones; root on Debian also gets Chromium, for the tests
+                   of pages
+  check            the same set-up, then ruff, mypy and every test, the slow ones too
   bench            setup, then every benchmark: one line of JSON each, kept in var/benchmarks/results.jsonl
   reliability      setup and airflow, then two hundred one-epoch reads, ten trainings with a rank killed or stopped, and thirty nights of
                    ETL with a fault each: all must end as if there had been none; candidates that are bad on purpose, which must be
@@ -354,7 +355,7 @@ shift || true
 case $command in
   airflow) setup airflow ;;
   setup | demo | check | bench | reliability | audit) $command ;;  # never `command && …`: bash would switch set -e off inside
-  test) NEEDS_BROWSER=1 setup airflow; python -m pytest "$@" ;;
+  test) NEEDS_BROWSER=1 setup airflow; if (($#)); then python -m pytest "$@"; else python -m pytest -m 'not slow'; fi ;;
   submit | doctor | lock | clean | package | soak) $command "$@" ;;
   help | --help | -h) help ;;
   *) printf 'build.sh: there is no command %s\n' "$command" >&2; help >&2; exit 2 ;;

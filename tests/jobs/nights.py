@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 from conf.load import load
 from conf.schema import Conf
 from etl.schemas import Table, all_tables
+from etl.session import side_by_side
 from etl.tables import content_hashes, read
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,14 @@ class Place:
 
     def hashes(self, spark: SparkSession, *without: str) -> dict[str, dict[str, str]]:
         """Table -> day -> content hash, for every table but `without`."""
-        return {table.name: content_hashes(read(spark, self.workdir, table), table) for table in self.tables(*without)}
+        tables = self.tables(*without)
+        found = side_by_side(lambda table: content_hashes(read(spark, self.workdir, table), table), tables)
+        return {table.name: days for table, days in zip(tables, found, strict=True)}
+
+    def versions(self, *without: str) -> dict[str, str]:
+        """Table -> the file of its newest commit, for every table but `without`: who writes nothing leaves them all as they are."""
+        logs = {table.name: self.workdir / "tables" / table.name / "_delta_log" for table in self.tables(*without)}
+        return {name: max(file.name for file in log.glob("*.json")) for name, log in logs.items()}
 
     def tables(self, *without: str) -> list[Table]:
         return [table for table in all_tables(self.conf).values() if table.name not in without]

@@ -170,6 +170,7 @@ def test_airflows_own_backfill_takes_each_night_of_a_range(airflow: AirflowHome)
     assert re.findall(r"\d{4}-\d\d-\d\d 02:00", planned) == [f"{day(number)} 02:00" for number in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_a_night_by_airflow_and_spark_submit_is_one_run_with_one_report(
     spark: SparkSession, airflow: AirflowHome, built: Place, tmp_path: Path
 ) -> None:

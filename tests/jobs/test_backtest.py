@@ -31,6 +31,7 @@ def rows_of(spark: SparkSession, of: Place) -> list[dict[str, Any]]:
     return [row.asDict() for row in rows.collect()]
 
 
+@pytest.mark.slow
 def test_every_method_is_judged_on_the_held_out_day_in_both_regimes_against_labels_and_truth(
     spark: SparkSession, walked: tuple[Place, str]
 ) -> None:
@@ -50,6 +51,7 @@ def test_every_method_is_judged_on_the_held_out_day_in_both_regimes_against_labe
     assert by_method[ORACLE]["expected"] == pytest.approx(by_method["platt"]["positives"], rel=0.5)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped_and_a_second_walk_says_the_same(spark: SparkSession, walked: tuple[Place, str]) -> None:
     made, _ = walked
     before, page = rows_of(spark, made), folder_of(made.conf) / "report.html"

@@ -63,6 +63,7 @@ def test_a_model_for_each_tower_answers_for_its_own_rows(compared: tuple[Place, 
         assert pq.read_metadata(view / "test.parquet").num_rows == (rows["tower"] == view.name.removeprefix("only_")).sum()
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_not_trained_again_and_another_arm_is_taken_in(compared: tuple[Place, str]) -> None:
     made, _ = compared
     before = pd.read_csv(folder_of(made) / "table.csv")

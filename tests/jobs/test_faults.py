@@ -24,12 +24,13 @@ FIVE = (
 )
 
 
-def test_a_night_killed_at_five_points_one_after_the_other_ends_with_the_same_tables(
-    spark: SparkSession, built: Place, clean: Place, tmp_path: Path
+@pytest.mark.parametrize("points", [FIVE[-1:], pytest.param(FIVE, marks=pytest.mark.slow)], ids=["one point", "five points"])
+def test_a_night_killed_at_one_point_after_the_other_ends_with_the_same_tables(
+    spark: SparkSession, built: Place, clean: Place, tmp_path: Path, points: tuple[str, ...]
 ) -> None:
     assert set(FIVE) <= set(POINTS)
     killed, old, new = copied(built, tmp_path / "killed", training={"checkpoint_seconds": 0}), hashes(spark, built), hashes(spark, clean)
-    for point in FIVE:
+    for point in points:
         code, told = kill_night(killed, day(7), "--at", point)
         assert code == KILLED, told
         assert torn(hashes(spark, killed), old, new) == [], point
@@ -41,6 +42,7 @@ def test_a_night_killed_at_five_points_one_after_the_other_ends_with_the_same_ta
     assert {stage for stage, how in status.items() if how == "done"} == {"score", "report"}, "stages that had ended are not done again"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not may_mount(), reason="needs a user that may mount a tmpfs, such as root")
 def test_a_disk_that_is_full_at_each_stage_is_named_and_what_stood_stands(
     spark: SparkSession, built: Place, clean: Place, tmp_path: Path
@@ -61,6 +63,7 @@ def test_a_disk_that_is_full_at_each_stage_is_named_and_what_stood_stands(
         assert hashes(spark, lake) == new
 
 
+@pytest.mark.slow
 def test_a_night_that_loses_an_executor_goes_on_to_the_same_tables(spark: SparkSession, built: Place, clean: Place, tmp_path: Path) -> None:
     lake = copied(built, tmp_path / "lost", spark={"master": "local-cluster[2,1,1536]", "driver_memory": "2g"})
     only = ",".join(stage.name for stage in ETL)

@@ -37,6 +37,7 @@ def written(folder: Path, logs: Place, without_source: str = "", without_head: s
     return Place(file)
 
 
+@pytest.mark.slow
 def test_a_new_head_and_a_new_source_are_migrated_rebuilt_trained_warm_and_scored(
     spark: SparkSession, built: Place, tmp_path: Path
 ) -> None:

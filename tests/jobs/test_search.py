@@ -15,6 +15,7 @@ def trained(said: str) -> list[str]:
     return [line.split(":")[1].strip() for line in said.splitlines() if line.startswith("search:") and "->" in line]
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_where_it_stopped_and_leaves_the_best_as_a_configuration(
     built: Place, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
