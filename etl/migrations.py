@@ -19,6 +19,7 @@ from pyspark.sql.types import StructField, StructType
 
 from conf.schema import Conf
 from etl.schemas import Table, all_tables
+from etl.session import side_by_side
 from etl.tables import RETIRED, TableError, difference, is_retired, table_path
 
 CONSTRAINT = "delta.constraints."
@@ -35,7 +36,8 @@ class Change:
 
 def planned(spark: SparkSession, conf: Conf) -> list[Change]:
     """What must change so that the tables that exist follow the configuration; TableError where that can't be done by adding."""
-    return [change for table in all_tables(conf).values() for change in _changes(spark, conf, table)]
+    found = side_by_side(lambda table: list(_changes(spark, conf, table)), all_tables(conf).values(), threads=4)
+    return [change for changes in found for change in changes]
 
 
 def migrate(spark: SparkSession, conf: Conf) -> list[Change]:
