@@ -60,8 +60,10 @@ class Place:
 
     def versions(self, *without: str) -> dict[str, str]:
         """Table -> the file of its newest commit, for every table but `without`: who writes nothing leaves them all as they are."""
-        logs = {table.name: self.workdir / "tables" / table.name / "_delta_log" for table in self.tables(*without)}
-        return {name: max(file.name for file in log.glob("*.json")) for name, log in logs.items()}
+        return {table.name: self.newest_commit(table).name for table in self.tables(*without)}
+
+    def newest_commit(self, table: Table) -> Path:
+        return max((self.workdir / "tables" / table.name / "_delta_log").glob("*.json"))
 
     def tables(self, *without: str) -> list[Table]:
         return [table for table in all_tables(self.conf).values() if table.name not in without]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.runs import code_hash
@@ -31,6 +31,8 @@ KEPT = ("ingest", "train", "calibrate", "publish_model", "score")
 CODE = ("conf", "etl", "jobs", "models", "validation")
 
 Hashes = dict[str, dict[str, str]]
+#: Text of a commit -> content hashes of its table as of it.
+KNOWN: dict[str, dict[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,26 @@ class Lakes:
 
 def hashes(spark: SparkSession, of: Place) -> Hashes:
     """Table -> day -> content hash; without the ledger, whose rows are events. Of `publications` by what was published too: a night publishes
-    a model, and at its end scores."""
+    a model, and at its end scores.
+
+    A version of a table is read once, wherever it was copied to: its newest commit, which has an id of its own, says which version it is.
+    """
 
     def found(table: Table) -> dict[str, str]:
-        rows = read(spark, of.workdir, table)
-        if table != PUBLICATIONS:
-            return content_hashes(rows, table)
-        parts = {what: content_hashes(rows.where(F.col("what") == what), table) for what in ("model", "scores", "rollback")}
-        return {f"{day} {what}": value for what, days in parts.items() for day, value in days.items()}
+        commit = of.newest_commit(table).read_text(encoding="utf-8")
+        if commit not in KNOWN:
+            KNOWN[commit] = _days(read(spark, of.workdir, table), table)
+        return KNOWN[commit]
 
     tables = of.tables("runs")
     return {table.name: days for table, days in zip(tables, side_by_side(found, tables), strict=True)}
+
+
+def _days(rows: DataFrame, table: Table) -> dict[str, str]:
+    if table != PUBLICATIONS:
+        return content_hashes(rows, table)
+    parts = {what: content_hashes(rows.where(F.col("what") == what), table) for what in ("model", "scores", "rollback")}
+    return {f"{day} {what}": value for what, days in parts.items() for day, value in days.items()}
 
 
 def torn(now: Hashes, old: Hashes, new: Hashes) -> list[str]:
