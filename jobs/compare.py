@@ -59,13 +59,14 @@ def run(argv: Sequence[str] | None) -> int:
     )
     arguments = options.parse_args(argv)
     conf = conf_of(arguments)
+    ablated = [f"without_{name}" for name in groups(conf)]
+    names = ["towers", *ablated] if arguments.ablate else arguments.arms.split(",")
+    if unknown := set(names) - {*KNOWN, *ablated}:
+        options.error(f"--arms names {', '.join(sorted(unknown))}; there are {', '.join(KNOWN)}")
+    settings = [Setting(*pair) for pair in product(arguments.rates, arguments.epochs or (conf.training.epochs,))]
     spark = start(conf.spark, f"adtower {conf.name} compare")
     try:
         split = split_of(spark, conf, arguments)
-        names = ["towers", *(f"without_{name}" for name in groups(conf))] if arguments.ablate else arguments.arms.split(",")
-        if unknown := set(names) - {*KNOWN, *(f"without_{name}" for name in groups(conf))}:
-            options.error(f"--arms names {', '.join(sorted(unknown))}; there are {', '.join(KNOWN)}")
-        settings = [Setting(*pair) for pair in product(arguments.rates, arguments.epochs or (conf.training.epochs,))]
         table, path = compare(spark, conf, split, names, settings, range(1, arguments.seeds + 1))
     finally:
         spark.stop()
