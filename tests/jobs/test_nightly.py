@@ -15,8 +15,8 @@ from etl import schemas
 from etl.lock import night_lock
 from etl.splits import Night
 from etl.tables import create_tables, read
-from jobs.common import day_option
-from jobs.nightly import ETL, run_night
+from jobs.common import DONE, day_option
+from jobs.nightly import ETL, STAGES, run_night
 from tests.jobs.conftest import NIGHT
 from tests.jobs.nights import Place, day, place
 
@@ -100,9 +100,12 @@ def test_a_night_without_its_files_exits_3_and_names_them(clean: Place, tmp_path
     assert summary(empty, 7)["exit_code"] == 3
 
 
-def test_a_night_too_early_to_train_builds_gates_publishes_nothing_and_exits_0(spark: SparkSession, clean: Place, tmp_path: Path) -> None:
-    early = place(tmp_path / "early", "tiny", landing=Path(clean.conf.landing))
-    code, told = early.run("nightly", "--day", day(1))
-    assert code == 0 and f"the night of {day(6)} will train" in told
+def test_a_night_too_early_to_train_builds_gates_publishes_nothing_and_exits_0(
+    spark: SparkSession, clean: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early, first = place(tmp_path / "early", "tiny", landing=Path(clean.conf.landing)), day_option(day(1))
+    create_tables(spark, early.conf)
+    assert run_night(spark, early.conf, first, first, STAGES) == DONE
+    assert f"the night of {day(6)} will train" in capsys.readouterr().err
     assert read(spark, early.workdir, schemas.PUBLICATIONS).count() == 0
     assert read(spark, early.workdir, schemas.examples(early.conf)).count() > 0
