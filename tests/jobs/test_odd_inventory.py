@@ -25,10 +25,10 @@ def lake(clean: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
     return copied(clean, tmp_path_factory.mktemp("odd") / "work")
 
 
-def score_of(spark: SparkSession, lake: Place, usual: DataFrame) -> DataFrame:
+def score_of(spark: SparkSession, lake: Place, given: DataFrame) -> DataFrame:
     """Scores of these rows in place of the day's inventory."""
     table = schemas.inventory(lake.conf)
-    overwrite_days(usual, lake.workdir, table, SCORED, SCORED)
+    overwrite_days(given, lake.workdir, table, SCORED, SCORED)
     assert run_night(spark, lake.conf, NIGHT, NIGHT, (score.STAGE,)) == DONE
     return read_days(spark, lake.workdir, schemas.scores(lake.conf), SCORED, SCORED)
 
