@@ -248,3 +248,9 @@ def test_a_packed_environment_runs_where_it_is_unpacked_and_lists_what_it_holds(
     asked = f"import sys, conf.load; conf.load.load('{SITE}/conf/tiny.yaml'); print(sys.prefix, conf.load.__file__, 'pip' in sys.modules)"
     done = said(["environment/bin/python", "-c", asked.replace(SITE, f"environment/{SITE}")], tmp_path, {})
     assert done.stdout.split() == [str(unpacked), f"{unpacked}/{SITE}/conf/load.py", "False"], done.stderr
+
+
+def test_a_night_starts_without_great_expectations():
+    """It takes as long to import as all else that a night needs, and only judging needs it."""
+    asked = [sys.executable, "-c", "import sys, jobs.nightly; print('great_expectations' in sys.modules)"]
+    assert subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split() == ["False"]

@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from conf.load import load
 from conf.schema import Conf
+from etl.commits import newest_versions
 from etl.schemas import Table, all_tables
 from etl.session import side_by_side
 from etl.tables import content_hashes, read
@@ -58,12 +59,9 @@ class Place:
         found = side_by_side(lambda table: content_hashes(read(spark, self.workdir, table), table), tables)
         return {table.name: days for table, days in zip(tables, found, strict=True)}
 
-    def versions(self, *without: str) -> dict[str, str]:
-        """Table -> the file of its newest commit, for every table but `without`: who writes nothing leaves them all as they are."""
-        return {table.name: self.newest_commit(table).name for table in self.tables(*without)}
-
-    def newest_commit(self, table: Table) -> Path:
-        return max((self.workdir / "tables" / table.name / "_delta_log").glob("*.json"))
+    def versions(self, *without: str) -> dict[str, int]:
+        """Table -> its newest version, for every table but `without`: who writes nothing leaves them all as they are."""
+        return {name: version for name, version in newest_versions(self.workdir).items() if name not in without}
 
     def tables(self, *without: str) -> list[Table]:
         return [table for table in all_tables(self.conf).values() if table.name not in without]

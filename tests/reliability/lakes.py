@@ -58,8 +58,11 @@ def hashes(spark: SparkSession, of: Place) -> Hashes:
     A version of a table is read once, wherever it was copied to: its newest commit, which has an id of its own, says which version it is.
     """
 
+    versions = of.versions()
+
     def found(table: Table) -> dict[str, str]:
-        commit = of.newest_commit(table).read_text(encoding="utf-8")
+        log = of.workdir / "tables" / table.name / "_delta_log"
+        commit = (log / f"{versions[table.name]:020}.json").read_text(encoding="utf-8")
         if commit not in KNOWN:
             KNOWN[commit] = _days(read(spark, of.workdir, table), table)
         return KNOWN[commit]
