@@ -12,6 +12,7 @@ from etl.proposal import Proposal
 
 # A person's number of buckets is as good as another, within this many times more or fewer.
 SAME_BUCKETS = 5
+SAME_LENGTH = 2  # as are places of a list
 MOST_LISTED = 10
 
 
@@ -50,10 +51,12 @@ def _otherwise(stands: Feature, proposed: Feature) -> str:
         return f"{_told(stands)} stands here, {_told(proposed)} is proposed"
     if stands.type == "continuous" and stands.transform != proposed.transform:
         return f"transform {stands.transform} stands here, {proposed.transform} is proposed"
-    if stands.type == "hashed" and not stands.buckets / SAME_BUCKETS <= proposed.buckets <= stands.buckets * SAME_BUCKETS:
+    if stands.buckets and not stands.buckets / SAME_BUCKETS <= proposed.buckets <= stands.buckets * SAME_BUCKETS:
         return f"{stands.buckets:,} buckets stand here, {proposed.buckets:,} are proposed"
     if stands.type == "dense" and stands.width != proposed.width:
         return f"width {stands.width} stands here, {proposed.width} is proposed"
+    if stands.length and not stands.length / SAME_LENGTH <= proposed.length <= stands.length * SAME_LENGTH:
+        return f"the first {stands.length} are read here, {proposed.length} are proposed"
     lacks = [value for value in proposed.vocabulary if value not in stands.vocabulary]
     rare = [value for value in stands.vocabulary if value not in proposed.vocabulary]
     told = [f"{what} {_listed(some)}" for what, some in (("lacks", lacks), ("has the rare or unseen", rare)) if some]

@@ -1,7 +1,7 @@
 """Columns that the configuration could give and no table has yet -> features in draft, so that tables can be made to hold them.
 
 Ingest takes only columns that the feature template names, so a column that is new in a source has no values to look at. A draft has the type
-that its expression has, which fixes the table's column; buckets, width and transform are chosen once its values can be profiled. Reads file
+that its expression has, which fixes the table's column; buckets, width, length and transform are chosen once its values can be profiled. Reads file
 headers where a block names no raw_schema, no rows.
 """
 
@@ -25,8 +25,12 @@ from etl.proposal import Proposal
 from etl.raw import Block, look_at
 
 DRAFT = "a draft: no table holds it yet; run jobs/migrate.py, build the days to train on again, and profile again"
-DRAFTED: dict[str, dict[str, Any]] = {"number": {"type": "continuous"}, "numbers": {"type": "dense", "width": 1}}
 DRAFTED_TEXT: dict[str, Any] = {"type": "hashed", "buckets": 1000}
+DRAFTED: dict[str, dict[str, Any]] = {
+    "number": {"type": "continuous"},
+    "numbers": {"type": "dense", "width": 1},
+    "texts": DRAFTED_TEXT | {"length": 1},
+}
 FAMILIES: dict[str, Family] = {"users": "user", "ads": "ad", "impressions": "context"}
 
 
@@ -73,4 +77,6 @@ def _draft(column: str, family: Family, stored: DataType) -> Proposal:
     kind = kind_of(stored)
     if kind == "other" and not isinstance(stored, AtomicType):  # a truth value or a date has a text, a map has none
         return Proposal(column, None, f"its expression is {stored.simpleString()}, which no type of feature reads")
+    if kind == "texts" and family == "serving":
+        return Proposal(column, None, "its expression is a list, and the serving term reads single values")
     return Proposal(column, Feature(column=column, family=family, reason=DRAFT, **DRAFTED.get(kind, DRAFTED_TEXT)), DRAFT)

@@ -94,8 +94,13 @@ def _cleaned(feature: Feature, present: bool) -> Column:
         whole = ~infinite & (F.array_max(numbers) < INFINITY) & (F.array_min(numbers) > -INFINITY)
         return F.when((F.size(value) == feature.width) & whole, numbers)
     if feature.type == "text":
-        return F.regexp_extract_all(F.lower(value.cast("string")), F.lit(TOKEN), F.lit(0))
+        return tokens(value.cast("string"))
     return value.cast("array<string>" if feature.is_list else "string")
+
+
+def tokens(text: Column) -> Column:
+    """Those of a text, in its order: an array<string>, null where the text is."""
+    return F.regexp_extract_all(F.lower(text), F.lit(TOKEN), F.lit(0))
 
 
 def _encoded(feature: Feature) -> list[Column]:

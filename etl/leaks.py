@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from etl.proposal import Described, share_of_rows
+from etl.description import Described
+from etl.proposal import share_of_rows
 
 MAX_AUC = 0.85
 # A head's rate where the column is filled, in times of its rate where it is missing.

@@ -3,13 +3,14 @@
 What is read: the columns of `examples`, that is what the tables hold under this configuration: the fixed ones that scoring knows too (ids,
 source, bid), position, and every column of the template; no key, clock, label or lineage. A column that a source gives and no table has yet
 is etl/drafts.py's. Rows are counted; then two passes: each column is summed up (quantiles from at most QUANTILE_ROWS rows), and its values are
-counted with their labels (at most VALUE_ROWS rows; of more, distinct values are estimated over all). A row is among those by a hash of its
-impression_id, sums are of whole numbers and the sketch of distinct values merges in any order: the same rows are described alike however they
-are partitioned.
+counted with their labels (at most VALUE_ROWS rows; of more, distinct values are estimated over all, and elements of lists and tokens of
+sentences are those of the rows counted). A row is among those by a hash of its impression_id, sums are of whole numbers and the sketch of
+distinct values merges in any order: the same rows are described alike however they are partitioned.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,9 +22,11 @@ from pyspark.sql.types import ArrayType, DataType, NumericType, StringType
 
 from conf.schema import Conf
 from conf.template import Family
-from etl.leaks import auc
+from etl.description import Described, Kind, Parts
+from etl.encoding import tokens
 from etl.ordering import cuts_below
-from etl.proposal import LONGEST_LIST, Alone, Described, Kind, Labelled
+from etl.proposal import LIST_COVERED, LONGEST_LIST, LONGEST_READ, MOST_WORDS
+from etl.univariate import univariate
 
 FIXED: dict[str, Family] = {
     **{"user_id": "user", "ad_id": "ad", "campaign_id": "ad", "advertiser_id": "ad"},
@@ -34,8 +37,7 @@ VALUE_ROWS = 2_000_000
 BITS = 53  # of a hash, as many as a double holds exactly
 LEVELS = (0.0, 0.01, *(n / 20 for n in range(1, 20)), 0.99, 1.0)
 DISTINCT_ERROR = 0.02
-# A value's rate of engagements is drawn to the overall one as if it had been seen this many times more.
-PRIOR_ROWS = 20
+PARTS = "[]"  # after a column's name: the elements of its lists, the tokens of its sentences
 INFINITY = float("inf")
 
 
@@ -53,17 +55,24 @@ def described(examples: DataFrame, conf: Conf) -> list[Described]:
     columns, base = _summed_up(examples, candidates(conf), list(conf.heads), rows)
     counted = _by_value(examples, columns, list(base), rows).persist()
     try:
-        top, alone = _most_frequent(counted), _alone(counted, base)
+        top, alone = _most_frequent(counted), univariate(counted.where(~F.endswith("column", F.lit(PARTS))), base)
     finally:
         counted.unpersist()
-    return [replace(_with_values(column, top[column.column]), heads=alone.get(column.column, {})) for column in columns]
+    return [replace(_with_values(column, top), heads=alone.get(column.column, {})) for column in columns]
 
 
-def _with_values(column: Described, top: Sequence[Row]) -> Described:
-    if column.kind != "text" or not top:
+def _with_values(column: Described, top: Mapping[str, Sequence[Row]]) -> Described:
+    values, parts = top[column.column], top[column.column + PARTS]
+    if column.parts and parts:
+        counted = replace(column.parts, counted=parts[0]["filled"], distinct=parts[0]["distinct"], top=_shares(parts))
+        column = replace(column, parts=counted, sampled=column.rows > VALUE_ROWS)
+    if column.kind != "text" or not values:
         return column
-    shares = tuple((row["value"], row["rows"] / row["filled"]) for row in top)
-    return replace(column, top=shares, distinct=max(column.distinct, top[0]["distinct"]), sampled=column.rows > VALUE_ROWS)
+    return replace(column, top=_shares(values), distinct=max(column.distinct, values[0]["distinct"]), sampled=column.rows > VALUE_ROWS)
+
+
+def _shares(top: Sequence[Row]) -> tuple[tuple[str, float], ...]:
+    return tuple((row["value"], row["rows"] / row["filled"]) for row in top)
 
 
 def kind_of(stored: DataType) -> Kind:
@@ -71,6 +80,8 @@ def kind_of(stored: DataType) -> Kind:
         return "number"
     if isinstance(stored, ArrayType) and isinstance(stored.elementType, NumericType):
         return "numbers"
+    if isinstance(stored, ArrayType) and isinstance(stored.elementType, StringType):
+        return "texts"
     return "text" if isinstance(stored, StringType) else "other"
 
 
@@ -92,6 +103,10 @@ def _summed_up(
             found["distinct"] = F.approx_count_distinct(value, DISTINCT_ERROR)
         if kind == "text":
             found["words"] = F.avg(F.length(value) - F.length(F.replace(value, F.lit(" "), F.lit(""))) + 1)
+        if kind == "texts":
+            found["words"] = F.avg(F.size(value))
+        if kind in ("text", "texts"):
+            found["length"] = F.percentile(F.when(few, F.size(value if kind == "texts" else tokens(value))), LIST_COVERED)
         if kind == "numbers":
             found["ends"] = F.array(F.min(F.size(value)), F.max(F.size(value)))
         sums += [made.alias(f"{place}_{what}") for what, made in found.items()]
@@ -114,13 +129,19 @@ def _described(examples: DataFrame, name: str, family: Family, rows: int, row: R
         return replace(made, quantiles={**dict(zip(LEVELS, quantiles, strict=True)), 0.0: low, 1.0: high})
     if made.kind == "numbers":
         return replace(made, lengths=tuple(found["ends"]))
-    return replace(made, words=found["words"]) if made.kind == "text" else made
+    if made.kind == "texts" or (made.kind == "text" and found["words"] > MOST_WORDS):
+        # Filled in so few rows that none of them is among those for quantiles: the average, then.
+        length = math.ceil(found["words"] if found["length"] is None else found["length"])
+        made = replace(made, parts=Parts(min(max(length, 1), LONGEST_READ)))
+    return replace(made, words=found["words"]) if made.kind in ("text", "texts") else made
 
 
 def _value(examples: DataFrame, name: str) -> Column:
-    """The value as encoding takes it: what is no finite number is missing."""
-    value = F.col(name)
-    if kind_of(examples.schema[name].dataType) != "number":
+    """The value as encoding takes it: what is no finite number is missing, and so is a list without an element."""
+    value, kind = F.col(name), kind_of(examples.schema[name].dataType)
+    if kind == "texts":
+        return F.when(F.size(F.array_compact(value)) > 0, value)
+    if kind != "number":
         return value
     number = value.cast("double")
     return F.when(F.abs(number) < INFINITY, number)  # Spark orders NaN above infinity
@@ -134,11 +155,15 @@ def _chance(what: str) -> Column:
 def _by_value(examples: DataFrame, columns: Sequence[Described], heads: Sequence[str], rows: int) -> DataFrame:
     """Grain (column, value), null among the values: rows, and of each head the labelled rows and positives of either half.
 
-    A number stands for its place among twenty quantiles, a vector for being there.
+    A number stands for its place among twenty quantiles, a vector and a list for being there. What a list or a sentence is made of stands under
+    the column's name and PARTS.
     """
     values = F.array(
         *(F.struct(F.lit(column.column).alias("column"), _grouped(examples, column).alias("value")) for column in columns if column.filled)
     )
+    parts = [_parts(examples, column) for column in columns if column.parts]
+    if parts:
+        values = F.flatten(F.array(values, *parts))
     used = examples.where(_chance("values") < VALUE_ROWS / rows)
     labels = [f"label_{head}" for head in heads]
     long = used.select((_chance("half") < 0.5).alias("learned"), *labels, F.inline(values))
@@ -163,6 +188,13 @@ def _grouped(examples: DataFrame, column: Described) -> Column:
     return F.when(value.isNotNull(), F.lit("filled"))
 
 
+def _parts(examples: DataFrame, column: Described) -> Column:
+    value = _value(examples, column.column)
+    found = F.array_distinct(F.array_compact(value if column.kind == "texts" else tokens(value)))
+    named = F.lit(column.column + PARTS).alias("column")
+    return F.transform(F.coalesce(found, F.array().cast("array<string>")), lambda part: F.struct(named, part.alias("value")))
+
+
 def _most_frequent(counted: DataFrame) -> dict[str, list[Row]]:
     """Column -> its most frequent values, ties by name, one more than a closed list may have: value, rows, and the column's filled, distinct."""
     filled = counted.where("value IS NOT NULL").select("column", "value", "rows")
@@ -173,58 +205,3 @@ def _most_frequent(counted: DataFrame) -> dict[str, list[Row]]:
     for row in sorted(ranked.join(F.broadcast(totals), on="column", how="inner").collect(), key=lambda row: row["place"]):
         found[row["column"]].append(row)
     return found
-
-
-def _alone(counted: DataFrame, base: Mapping[str, float]) -> dict[str, dict[str, Alone]]:
-    """Column -> head -> how well the column alone tells that head's positives.
-
-    Each value is scored by its rate in one half of the rows, to a tenth of a log-odds, and the scores are measured on the other half: a value
-    seen once has learned next to nothing, so that an id does not look telling just because it was memorised.
-    """
-    if not base:
-        return {}
-    cells = F.array(
-        *(
-            F.struct(
-                F.lit(head).alias("head"),
-                F.lit(rate).alias("base"),
-                *(
-                    F.col(f"{what}_{half}_{head}").alias(f"{what}_{half}")
-                    for what in ("seen", "engaged")
-                    for half in ("learned", "measured")
-                ),
-            )
-            for head, rate in base.items()
-        )
-    )
-    rate = (F.col("engaged_learned") + PRIOR_ROWS * F.col("base")) / (F.col("seen_learned") + PRIOR_ROWS)
-    sums = [F.sum(f"{what}_{half}").alias(f"{what}_{half}") for what in ("seen", "engaged") for half in ("learned", "measured")]
-    levels = (
-        counted.select("column", F.col("value").isNotNull().alias("filled"), F.inline(cells))
-        .withColumn("level", F.round(10 * F.log(rate / (1 - rate))))
-        .groupBy("column", "head", "filled", "level")
-        .agg(*sums)
-    )
-    by_cell: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in levels.collect():
-        by_cell[row["column"], row["head"]].append(row)
-    found: dict[str, dict[str, Alone]] = defaultdict(dict)
-    for (column, head), rows in sorted(by_cell.items()):
-        found[column][head] = Alone(_auc(rows), _labelled(rows, True), _labelled(rows, False))
-    return found
-
-
-def _auc(rows: Sequence[Row]) -> float | None:
-    levels: dict[float, tuple[int, int]] = {}
-    for row in rows:  # what is missing may stand as high as a value
-        seen, engaged = levels.get(row["level"], (0, 0))
-        levels[row["level"]] = seen + row["seen_measured"], engaged + row["engaged_measured"]
-    return auc((level, *counts) for level, counts in levels.items())
-
-
-def _labelled(rows: Sequence[Row], filled: bool) -> Labelled:
-    inside = [row for row in rows if row["filled"] == filled]
-    return Labelled(
-        sum(row["seen_learned"] + row["seen_measured"] for row in inside),
-        sum(row["engaged_learned"] + row["engaged_measured"] for row in inside),
-    )

@@ -5,21 +5,23 @@ Each rule gives a reason with the numbers it rests on. What it proposes is for a
   number             continuous; `log` first where the farther 1% tail lies more than HEAVY_TAIL half quartile ranges from the median
                      (3.5 for a normal distribution) and beyond LOG_FROM, below which a logarithm changes little
   text, closed list  one_hot: at most LONGEST_LIST values, each in at least RAREST of the rows, cover at least COVERED of them
+  text, sentences    text: more than MOST_WORDS words on average; hashed tokens
   text, else         hashed: ROOM times as many buckets as values, rounded up to 1, 2 or 5 times a power of ten
+  list of texts      one_hot or hashed, as a text is, by its elements
   numbers            dense, where every vector has the same length
-Left out: what is never filled, what is always the same, texts that hardly ever repeat, sentences, and types that no feature reads.
+Of a sentence and a list so many places are read (`length`) that LIST_COVERED of the filled rows have no more.
+Left out: what is never filled, what is always the same, what hardly ever repeats, and types that no feature reads.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from conf.template import Family, Feature
-
-Kind = Literal["number", "text", "numbers", "other"]
+from conf.template import Feature
+from etl.description import Described, Parts
 
 LONGEST_LIST = 50
 RAREST = 0.0005
@@ -30,57 +32,9 @@ HEAVY_TAIL = 6.0
 LOG_FROM = 10.0
 FEWEST_REPEATS = 2.0  # rows a value
 MOST_WORDS = 4.0
+LIST_COVERED = 0.9
+LONGEST_READ = 64  # places of a list, the most that a feature may have
 WORTH_TELLING = 0.55  # an AUC
-
-
-class Labelled(NamedTuple):
-    """Rows whose label of a head is known, and those with label 1."""
-
-    rows: int
-    positives: int
-
-    @property
-    def rate(self) -> float:
-        return self.positives / self.rows if self.rows else 0.0
-
-
-@dataclass(frozen=True)
-class Alone:
-    """How well a column, as the only predictor, tells a head's positives: learned on one half of the rows, measured on the other.
-
-    `auc` is None where the measured half has too few positives. `filled`, `missing`: the labels where the column has a value, and where not.
-    """
-
-    auc: float | None
-    filled: Labelled
-    missing: Labelled
-
-
-@dataclass(frozen=True)
-class Described:
-    """A column of `examples` over the training window.
-
-    `top`: the most frequent values with their share of the filled rows, LONGEST_LIST + 1 at most. `quantiles`: level -> value. `lengths`:
-    of the shortest and the longest vector.
-    """
-
-    column: str
-    family: Family
-    kind: Kind
-    stored: str  # the type in the table
-    rows: int
-    filled: int
-    distinct: int = 0  # values of a text
-    sampled: bool = False  # `distinct` is an estimate, and `top` of some of the rows
-    top: tuple[tuple[str, float], ...] = ()
-    quantiles: Mapping[float, float] = field(default_factory=dict)
-    words: float = 1.0  # of a text, on average
-    lengths: tuple[int, int] = (0, 0)
-    heads: Mapping[str, Alone] = field(default_factory=dict)
-
-    @property
-    def missing_share(self) -> float:
-        return 1 - self.filled / self.rows if self.rows else 0.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +51,8 @@ def propose(column: Described) -> Proposal:
     nothing = _nothing_to_learn(column)
     if nothing:
         return Proposal(column.column, None, nothing)
-    keys, why = {"number": _number, "text": _text, "numbers": _vector, "other": _other}[column.kind](column)
+    ways = {"number": _number, "text": _text, "texts": _list, "numbers": _vector, "other": _other}
+    keys, why = ways[column.kind](column)
     reason = why + _missing(column) + _telling(column)
     if not keys:
         return Proposal(column.column, None, why)
@@ -133,23 +88,68 @@ def tail(quantiles: Mapping[float, float]) -> float:
 
 
 def _text(column: Described) -> tuple[dict[str, Any], str]:
-    if column.words > MOST_WORDS:
-        return {}, f"sentences of {column.words:.0f} words on average, and no type reads text yet"
-    values = [value for value, share in column.top[:LONGEST_LIST] if share >= RAREST]
-    covered = sum(share for _, share in column.top[: len(values)])
-    if covered >= COVERED:
-        known = {"type": "one_hot", "vocabulary": tuple(sorted(values, key=_in_order(values)))}
-        if len(column.top) == len(values):
-            return known, f"{len(values)} values: a closed list"
-        return known, f"{_values(column)}, the {len(values)} most frequent cover {share_of_rows(covered)} of rows: a closed list"
+    values = _values(column.distinct, column.sampled)
+    if known := _closed(column.top, values, "rows"):
+        return known
+    if column.parts:
+        return _sentence(column, column.parts)
     if column.filled < FEWEST_REPEATS * column.distinct:
-        return {}, f"{_values(column)} in {column.filled:,} filled rows: hardly one comes twice, so there is nothing to learn of them"
-    buckets = round_up(ROOM * column.distinct)
-    load = f"{buckets:,} buckets, {column.distinct / buckets:.2g} values each"
-    return {
-        "type": "hashed",
-        "buckets": buckets,
-    }, f"{_values(column)}, the most frequent in {share_of_rows(column.top[0][1])} of rows; {load}"
+        return {}, f"{values} in {column.filled:,} filled rows: hardly one comes twice, so there is nothing to learn of them"
+    buckets, load = _room(column.distinct)
+    return {"type": "hashed", "buckets": buckets}, f"{values}, the most frequent in {share_of_rows(column.top[0][1])} of rows; {load}"
+
+
+def _sentence(column: Described, parts: Parts) -> tuple[dict[str, Any], str]:
+    tokens = _values(parts.distinct, column.sampled, "token")
+    what = f"sentences of {column.words:.0f} words on average, {tokens}"
+    if column.family == "serving":
+        return {}, f"{what}; the serving term reads single values"
+    if parts.counted < FEWEST_REPEATS * parts.distinct:
+        return {}, f"{what}, of which hardly one comes twice, so there is nothing to learn of them"
+    buckets, load = _room(parts.distinct)
+    keys = {"type": "text", "length": parts.length, "buckets": buckets}
+    return keys, f"{what}; {_places(parts, 'tokens')}; {load}"
+
+
+def _list(column: Described) -> tuple[dict[str, Any], str]:
+    parts = column.parts
+    assert parts is not None, "whoever describes a list counts its elements"
+    values = _values(parts.distinct, column.sampled)
+    what, places = f"lists of {column.words:.2g} values on average", _places(parts, "values")
+    if column.family == "serving":
+        return {}, f"{what}; the serving term reads single values"
+    if known := _closed(parts.top, values, "values in lists"):
+        keys, why = known
+        return {**keys, "length": parts.length}, f"{what}; {why}; {places}"
+    if parts.counted < FEWEST_REPEATS * parts.distinct:
+        return {}, f"{what}, {values}: hardly one comes twice, so there is nothing to learn of them"
+    buckets, load = _room(parts.distinct)
+    return {"type": "hashed", "buckets": buckets, "length": parts.length}, f"{what}, {values}; {places}; {load}"
+
+
+def _closed(top: Sequence[tuple[str, float]], told_as: str, of: str) -> tuple[dict[str, Any], str] | None:
+    """As a closed list, where few values cover nearly all."""
+    values = [value for value, share in top[:LONGEST_LIST] if share >= RAREST]
+    covered = sum(share for _, share in top[: len(values)])
+    if covered < COVERED:
+        return None
+    known = {"type": "one_hot", "vocabulary": tuple(sorted(values, key=_in_order(values)))}
+    if len(top) == len(values):
+        return known, f"{len(values)} values: a closed list"
+    return known, f"{told_as}, the {len(values)} most frequent cover {share_of_rows(covered)} of {of}: a closed list"
+
+
+def _room(distinct: int) -> tuple[int, str]:
+    buckets = round_up(ROOM * distinct)
+    return buckets, f"{buckets:,} buckets, {distinct / buckets:.2g} values each"
+
+
+def _places(parts: Parts, what: str) -> str:
+    return (
+        f"{LIST_COVERED:.0%} have no more than {parts.length} {what}"
+        if parts.length < LONGEST_READ
+        else f"the first {LONGEST_READ} are read"
+    )
 
 
 def _vector(column: Described) -> tuple[dict[str, Any], str]:
@@ -168,8 +168,8 @@ def _in_order(values: list[str]) -> Any:
     return int if all(value.lstrip("-").isascii() and value.lstrip("-").isdigit() for value in values) else str
 
 
-def _values(column: Described) -> str:
-    return f"about {round_to_three(column.distinct):,} values" if column.sampled else f"{column.distinct:,} values"
+def _values(distinct: int, sampled: bool, what: str = "value") -> str:
+    return f"about {round_to_three(distinct):,} {what}s" if sampled else f"{distinct:,} {what}s"
 
 
 def _missing(column: Described) -> str:

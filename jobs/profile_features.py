@@ -23,12 +23,13 @@ from conf.schema import Conf
 from conf.template import Template
 from conf.template_text import added_to, template_text
 from etl import schemas
+from etl.description import Described
 from etl.differences import differences, new_in
 from etl.drafts import drafts, uncounted, unheld
 from etl.landing import InputMissing
 from etl.leaks import suspicions
 from etl.profile import described
-from etl.proposal import Described, Proposal, propose
+from etl.proposal import Proposal, propose
 from etl.session import start
 from etl.splits import Night
 from etl.tables import pin, read_days, table_stands

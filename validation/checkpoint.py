@@ -90,7 +90,16 @@ class Checkpoints:
     def build_docs(self) -> str:
         """Write the Data Docs of every checkpoint run so far; the path of their index."""
         self._context.build_data_docs([SITE])
+        _drop_unnamed(self._docs_dir)
         return str(self._docs_dir / "index.html")
+
+
+def _drop_unnamed(site: Path) -> None:
+    """Remove the pictures, fonts and styles that no page names: nearly all of the 4 MB of them that GX puts into every site."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in site.rglob("*.html"))
+    for file in (site / "static").rglob("*"):
+        if file.is_file() and file.name not in pages:
+            file.unlink()
 
 
 def prune_docs(folder: Path) -> None:

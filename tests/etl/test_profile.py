@@ -9,9 +9,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.schema import Conf
 from etl import schemas
+from etl.description import Described, Labelled
 from etl.leaks import suspicions
 from etl.profile import candidates, described
-from etl.proposal import Described, Labelled
+from etl.proposal import propose
 from tests.small import rows, small_conf
 
 ROWS = 2000
@@ -23,6 +24,7 @@ FEATURES: list[dict[str, Any]] = [
     {"column": "never", "family": "ad", "type": "continuous"},
     {"column": "request", "family": "context", "type": "hashed", "buckets": 100},
     {"column": "title", "family": "context", "type": "hashed", "buckets": 100},
+    {"column": "topics", "family": "user", "type": "hashed", "buckets": 100, "length": 2},
     {"column": "verdict", "family": "context", "type": "hashed", "buckets": 10},
     {"column": "dwell", "family": "context", "type": "continuous"},
 ]
@@ -42,7 +44,8 @@ def example(number: int) -> dict[str, Any]:
         "price": [None, float("nan"), float("inf")][number] if number < 3 else float(number),
         "look": None if number % 9 == 0 else [0.5, 1.0, float(number)],
         "request": f"r{number}",
-        "title": f"buy {number % 77} of these now please",
+        "title": f"Buy {number % 77} of these, NOW please",
+        "topics": [None, [], [None], ["cats"], ["cats", "cats", "dogs"], ["dogs", "cats", None, "birds"]][number % 6],
         "verdict": "good" if clicked else "bad",
         "dwell": 3.0 if clicked or number % 400 == 1 else None,
         "position": number % 3,
@@ -63,7 +66,7 @@ def found(examples: DataFrame) -> dict[str, Described]:
 
 
 def test_candidates_are_the_templates_columns_then_the_fixed_ones_that_a_model_may_read():
-    named = ["user_id", "country", "price", "look", "never", "request", "title", "verdict", "dwell"]
+    named = ["user_id", "country", "price", "look", "never", "request", "title", "topics", "verdict", "dwell"]
     assert list(candidates(conf())) == [*named, "ad_id", "campaign_id", "advertiser_id", "source", "bid_micros", "position"]
     families = candidates(conf())
     assert (families["dwell"], families["campaign_id"], families["source"], families["position"]) == ("context", "ad", "context", "serving")
@@ -79,6 +82,20 @@ def test_a_column_is_described_by_what_is_there(found: dict[str, Described]):
     assert (look.kind, look.filled, look.lengths) == ("numbers", 1777, (3, 3))
     assert (found["never"].filled, found["campaign_id"].filled, found["position"].filled) == (0, 0, ROWS)
     assert (found["title"].words, found["title"].distinct, len(found["title"].top)) == (6.0, 77, 51)
+
+
+def test_sentences_and_lists_are_described_by_what_they_are_made_of(found: dict[str, Described]):
+    title, topics = found["title"].parts, found["topics"].parts
+    assert title and topics and found["user_id"].parts is None
+    assert (title.length, title.counted, title.distinct) == (6, 6 * ROWS, 5 + 77)
+    assert title.top[:5] == tuple((token, 1 / 6) for token in ("buy", "now", "of", "please", "these"))
+    assert (found["topics"].kind, found["topics"].filled) == ("texts", 999)
+    assert found["topics"].words == pytest.approx((1 + 3 + 4) / 3)
+    assert (topics.length, topics.distinct) == (4, 3)  # of one row an element counts once, and a null is none
+    assert topics.top == (("cats", 999 / 1998), ("dogs", 666 / 1998), ("birds", 333 / 1998))
+    assert found["topics"].heads["click"].filled.rows == 999
+    chosen = {name: propose(found[name]).feature for name in ("title", "topics")}
+    assert {name: (of.type, of.length) for name, of in chosen.items() if of} == {"title": ("text", 6), "topics": ("one_hot", 4)}
 
 
 def test_a_column_that_knows_the_engagement_is_suspected_and_one_that_memorises_it_is_not(found: dict[str, Described]):

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from conf.template import Template
+from etl.description import Alone, Described, Labelled, Parts
 from etl.differences import differences
 from etl.leaks import auc, suspicions
 from etl.profile import LEVELS
-from etl.proposal import Alone, Described, Labelled, Proposal, propose, round_up, tail
+from etl.proposal import Proposal, propose, round_up, tail
 
 
 def column(kind: str, **over: Any) -> Described:
-    stored = {"number": "double", "text": "string", "numbers": "array<float>", "other": "map<string,int>"}[kind]
+    stored = {"number": "double", "text": "string", "texts": "array<string>", "numbers": "array<float>", "other": "map<string,int>"}[kind]
     given: dict[str, Any] = {"column": "c", "family": "context", "kind": kind, "stored": stored, "rows": 10_000, "filled": 10_000}
     return Described(**(given | over))
 
@@ -30,7 +31,11 @@ def texts(*top: tuple[str, float], distinct: int = 0, **over: Any) -> Described:
 def chosen(described: Described) -> dict[str, Any]:
     """Keys of the feature proposed; none where the column is left out."""
     feature = propose(described).feature
-    return feature.model_dump(include={"type", "transform", "buckets", "vocabulary", "width"}, exclude_defaults=True) if feature else {}
+    return (
+        feature.model_dump(include={"type", "transform", "buckets", "vocabulary", "width", "length"}, exclude_defaults=True)
+        if feature
+        else {}
+    )
 
 
 def test_a_number_is_read_as_it_is_by_its_logarithm_or_as_0_and_1():
@@ -65,12 +70,46 @@ def test_a_text_is_a_closed_list_where_few_values_cover_nearly_all_rows_and_hash
         ("too many are rare", texts(("b", 0.5), ("a", 0.49), *rare, distinct=250), {"type": "hashed", "buckets": 1000}),
         ("20,113 values", texts(*many, distinct=20_113, filled=300_000, rows=300_000), {"type": "hashed", "buckets": 100_000}),
         ("never twice", texts(*many, distinct=9_000), {}),
-        ("sentences", texts(*many, distinct=4_000, words=11.4), {}),
+        (
+            "five slogans",
+            texts(*((f"s{n}", 0.2) for n in range(5)), words=11.4),
+            {"type": "one_hot", "vocabulary": ("s0", "s1", "s2", "s3", "s4")},
+        ),
         ("one value", texts(("feed", 1.0)), {}),
         ("one value or none", texts(("gift", 1.0), filled=500), {"type": "one_hot", "vocabulary": ("gift",)}),
         ("never filled", texts(filled=0), {}),
     ]
     assert {name: chosen(described) for name, described, _ in cases} == {name: wanted for name, _, wanted in cases}
+
+
+def test_a_sentence_is_read_by_its_tokens_and_a_list_by_its_elements_as_far_as_nine_rows_in_ten_go():
+    many = tuple((f"t{n:02}", 0.001) for n in range(51))
+    two = (("red", 0.7), ("blue", 0.3))
+
+    def sentences(**over: Any) -> Described:
+        return texts(*many, distinct=9_000, words=11.4, parts=Parts(16, 110_000, 3_700, many), **over)
+
+    def lists(parts: Parts, **over: Any) -> Described:
+        return column("texts", words=3.2, parts=parts, **over)
+
+    cases = [
+        ("sentences", sentences(), {"type": "text", "length": 16, "buckets": 10_000}),
+        ("words of one row each", texts(*many, distinct=9_000, words=11.4, parts=Parts(16, 110_000, 90_000, many)), {}),
+        ("known once served", sentences(family="serving"), {}),
+        ("a closed list", lists(Parts(2, 32_000, 2, two)), {"type": "one_hot", "vocabulary": ("blue", "red"), "length": 2}),
+        ("many", lists(Parts(5, 32_000, 700, many)), {"type": "hashed", "buckets": 2000, "length": 5}),
+        ("hardly one twice", lists(Parts(5, 32_000, 31_000, many)), {}),
+        ("a list known once served", lists(Parts(2, 32_000, 2, two), family="serving"), {}),
+        ("never filled", lists(Parts(1), filled=0), {}),
+    ]
+    assert {name: chosen(described) for name, described, _ in cases} == {name: wanted for name, _, wanted in cases}
+    assert propose(sentences()).reason == (
+        "sentences of 11 words on average, 3,700 tokens; 90% have no more than 16 tokens; 10,000 buckets, 0.37 values each"
+    )
+    assert propose(lists(Parts(2, 32_000, 2, two))).reason == (
+        "lists of 3.2 values on average; 2 values: a closed list; 90% have no more than 2 values"
+    )
+    assert "the first 64 are read" in propose(lists(Parts(64, 32_000, 700, many))).reason
 
 
 def test_a_vector_needs_one_length_and_a_map_is_left_out():
@@ -138,6 +177,8 @@ def test_differences_name_what_would_be_read_otherwise_and_leave_what_a_person_m
                 feature("list", "one_hot", vocabulary=["b", "a", "old"]),
                 feature("age", "continuous", transform="log"),
                 feature("retyped", "hashed", buckets=50),
+                feature("topics", "hashed", buckets=100, length=3),
+                feature("boards", "hashed", buckets=100, length=4),
                 feature("gone", "continuous"),
                 feature("constant", "continuous"),
             ],
@@ -150,6 +191,8 @@ def test_differences_name_what_would_be_read_otherwise_and_leave_what_a_person_m
         feature("list", "one_hot", vocabulary=["a", "b", "c"]),
         feature("age", "continuous"),
         feature("retyped", "one_hot", vocabulary=["x"]),
+        feature("topics", "hashed", buckets=100, length=8),
+        feature("boards", "hashed", buckets=100, length=8),
         feature("secret", "continuous"),
         feature("new", "dense", width=4),
     )
@@ -159,6 +202,7 @@ def test_differences_name_what_would_be_read_otherwise_and_leave_what_a_person_m
         "~ list: its vocabulary lacks 'c' and has the rare or unseen 'old' (why)",
         "~ age: transform log stands here, squash is proposed (why)",
         "~ retyped: ad hashed in 50 buckets stands here, ad one_hot of 1 value is proposed (why)",
+        "~ topics: the first 3 are read here, 8 are proposed (why)",
         "? gone: stands here as ad continuous (squash); the examples of this configuration have no such column",
         "- constant: stands here as ad continuous (squash); would be left out: always 1",
         "+ secret: left out here (not to be read); would be ad continuous (squash): why",

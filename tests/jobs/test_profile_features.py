@@ -52,13 +52,15 @@ def test_a_first_template_says_why_names_the_leak_loads_and_encodes(
         "country": ("user", "one_hot"),
         "price": ("ad", "continuous"),
         "look": ("ad", "dense"),
+        "title": ("context", "text"),
+        "topics": ("user", "one_hot"),
         "verdict": ("context", "one_hot"),
         "dwell": ("context", "continuous"),
         "position": ("serving", "continuous"),
     }
     assert all(feature.reason for feature in template.features)
     assert template.left_out["never"] == "never filled in 2,000 rows" and template.left_out["source"] == "always 'feed' in 2,000 rows"
-    assert {"request", "title", "ad_id", "campaign_id"} <= set(template.left_out)
+    assert {"request", "ad_id", "campaign_id"} <= set(template.left_out)
     text = (tmp_path / "template.yaml").read_text()
     assert "  # WARNING alone it orders click with AUC 1.000" in text and "  - column: verdict" in text
     assert "WARNING dwell: " in told.err and "WARNING request: " not in told.err and "2,000 examples of" in told.err
@@ -102,7 +104,7 @@ left_out:
     changed = ndiff(edited.splitlines(), out.read_text().splitlines())
     assert [line for line in changed if line.startswith("- ")] == ["-   # WARNING an old suspicion"]
     assert [feature.column for feature in template.features[:4]] == ["user_id", "price", "verdict", "old"]
-    assert [feature.column for feature in template.features[4:]] == ["country", "look", "position"]
+    assert [feature.column for feature in template.features[4:]] == ["country", "look", "title", "topics", "position"]
     assert next(iter(template.left_out)) == "dwell" and "request" in template.left_out
     assert out.read_text().count("# WARNING") == 1 and "an old suspicion" not in out.read_text()
     for line in (
@@ -131,7 +133,9 @@ def test_a_column_that_no_table_holds_is_drafted_with_the_type_of_its_expression
     feed = given["sources"]["feed"]
     feed["columns"] |= {"weekday": "date_format(try_to_timestamp(shown), 'E')", "slot_price": "length(ad) * 1.5"}
     feed["columns"] |= {"vector": "array(1.0, 2.0)", "extras": "map('a', id)", "known": "user IS NOT NULL"}
-    given["sources"]["stock"] = {**feed, "kind": "inventory", "columns": {"inventory_id": "id", "ad_id": "ad", "weekday": "'Mon'"}}
+    feed["columns"] |= {"boards": "split(ad, ',')", "tags": "split(user, ',')"}
+    stock = {"inventory_id": "id", "ad_id": "ad", "weekday": "'Mon'", "boards": "split(ad, ',')"}
+    given["sources"]["stock"] = {**feed, "kind": "inventory", "columns": stock}
     del feed["columns"]["hour"]
     template = written(spark, load_text("drafted", given), tmp_path / "template.yaml", draft=True)
     named = {feature["column"] for feature in FEATURES}
@@ -139,10 +143,11 @@ def test_a_column_that_no_table_holds_is_drafted_with_the_type_of_its_expression
     history = {name: kind for name, kind in drafted.items() if kind[0] == "history"}
     assert {name: kind for name, kind in drafted.items() if name not in history} == {
         "weekday": ("context", "hashed"),
+        "boards": ("context", "hashed"),
         "slot_price": ("serving", "continuous"),  # no inventory gives it
         "vector": ("serving", "dense"),
         "known": ("serving", "hashed"),
     }
     assert {"user_impressions", "ad_click_rate", "campaign_scroll_up_rate"} <= set(history) and "user_good_click_rate" not in history
-    assert "map<" in template.left_out["extras"]
+    assert "map<" in template.left_out["extras"] and "is a list" in template.left_out["tags"]
     assert load_text("used", {**given, "template": template.model_dump(mode="json")}).template == template

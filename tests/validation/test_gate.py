@@ -60,6 +60,14 @@ def test_data_docs_are_written_with_a_page_for_each_checkpoint(good: tuple[GateR
     assert "bid_micros" in next((docs / "validations" / "examples_by_day").rglob("*.html")).read_text()
 
 
+def test_data_docs_keep_the_pictures_that_a_page_names_and_no_megabytes_that_none_does(good: tuple[GateReport, Path]) -> None:
+    docs = good[1]
+    text = "".join(page.read_text() for page in docs.rglob("*.html"))
+    kept = [path for path in (docs / "static").rglob("*") if path.is_file()]
+    assert {path.name for path in kept} == {"favicon.ico", "logo-long.png"} and all(path.name in text for path in kept)
+    assert sum(path.stat().st_size for path in kept) < 20_000
+
+
 def test_data_docs_of_earlier_runs_stay_until_five_newer_ones_stand_beside_them(tmp_path: Path) -> None:
     for run in range(7):
         made = Checkpoints(tmp_path / f"run-{run}", f"run-{run}")
