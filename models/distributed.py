@@ -53,7 +53,7 @@ def run_on_spark(training: Training, work: Callable[..., Any], args: tuple[Any, 
         context.cancelJobGroup(f"horovod.spark.run.{job_id.JOB_ID}")
 
     try:
-        with _signal_handlers_kept(), ended_together(heard, training.stall_shutdown_seconds, end):
+        with _signal_handlers_kept(), _rendezvous_ended(), ended_together(heard, training.stall_shutdown_seconds, end):
             of_ranks = run(
                 _on_rank,
                 args=(work, args, (host, ears.port), ears.key),
@@ -128,3 +128,25 @@ def _signal_handlers_kept() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _rendezvous_ended() -> Iterator[None]:
+    """Horovod's launcher leaves the server by which ranks find each other listening, on every interface: it is closed with the training."""
+    from horovod.runner import gloo_run
+
+    plain, begun = gloo_run.RendezvousServer, []
+
+    def remembered(*given: Any) -> Any:
+        begun.append(plain(*given))
+        return begun[-1]
+
+    gloo_run.RendezvousServer = remembered
+    try:
+        yield
+    finally:
+        gloo_run.RendezvousServer = plain
+        for server in begun:
+            if server._httpd is not None:
+                server.stop()
+                server._httpd.server_close()

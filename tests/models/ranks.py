@@ -39,6 +39,13 @@ def seen_then_trained(collective: Collective, request: TrainRequest) -> Seen:
     return Seen(batches, sums.tolist(), int(first), train_on_rank(collective, request))
 
 
+def how_many(collective: Collective) -> int:
+    """The ranks, counted by each other."""
+    ones = torch.ones(1)
+    collective.sum_(ones)
+    return int(ones)
+
+
 def fail_on_rank_1(collective: Collective) -> None:
     """Rank 1 breaks; rank 0 waits for it."""
     if collective.rank == 1:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 
@@ -14,7 +15,7 @@ from models.backends import launch
 from models.errors import RanksLost, SlotsMissing, TrainingFailed
 from models.rank_voices import Ears, Failure, Heard, Relay, Voice
 from models.rank_watch import ended_together, why
-from tests.models.ranks import fail_on_rank_1, stop_rank_1
+from tests.models.ranks import fail_on_rank_1, how_many, stop_rank_1
 from tests.models.snapshots import TRAINING
 
 TWO_RANKS = TRAINING.model_copy(update={"backend": "horovod_spark", "ranks": 2})
@@ -26,6 +27,17 @@ def test_a_rank_that_fails_is_named_with_its_cause_and_signals_stay_the_drivers(
         launch(TWO_RANKS, fail_on_rank_1)
     assert "fail_on_rank_1" in failed.value.trace
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_no_port_stays_open_once_the_ranks_have_ended(spark: SparkSession):
+    def listening() -> set[int]:
+        return {of.laddr.port for of in psutil.Process().net_connections() if of.status == psutil.CONN_LISTEN}
+
+    before = listening()
+    assert launch(TWO_RANKS, how_many) == 2
+    with pytest.raises(TrainingFailed):
+        launch(TWO_RANKS, fail_on_rank_1)
+    assert listening() == before
 
 
 def test_a_rank_that_no_longer_answers_ends_the_training_and_is_named(spark: SparkSession):
