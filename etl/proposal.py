@@ -104,7 +104,7 @@ def _sentence(column: Described, parts: Parts) -> tuple[dict[str, Any], str]:
     what = f"sentences of {column.words:.0f} words on average, {tokens}"
     if column.family == "serving":
         return {}, f"{what}; the serving term reads single values"
-    if parts.counted < FEWEST_REPEATS * parts.distinct:
+    if parts.counted <= FEWEST_REPEATS * parts.distinct:  # also where there is none
         return {}, f"{what}, of which hardly one comes twice, so there is nothing to learn of them"
     buckets, load = _room(parts.distinct)
     keys = {"type": "text", "length": parts.length, "buckets": buckets}
@@ -121,7 +121,7 @@ def _list(column: Described) -> tuple[dict[str, Any], str]:
     if known := _closed(parts.top, values, "values in lists"):
         keys, why = known
         return {**keys, "length": parts.length}, f"{what}; {why}; {places}"
-    if parts.counted < FEWEST_REPEATS * parts.distinct:
+    if parts.counted <= FEWEST_REPEATS * parts.distinct:  # also where there is none
         return {}, f"{what}, {values}: hardly one comes twice, so there is nothing to learn of them"
     buckets, load = _room(parts.distinct)
     return {"type": "hashed", "buckets": buckets, "length": parts.length}, f"{what}, {values}; {places}; {load}"

@@ -95,6 +95,7 @@ def test_a_sentence_is_read_by_its_tokens_and_a_list_by_its_elements_as_far_as_n
     cases = [
         ("sentences", sentences(), {"type": "text", "length": 16, "buckets": 10_000}),
         ("words of one row each", texts(*many, distinct=9_000, words=11.4, parts=Parts(16, 110_000, 90_000, many)), {}),
+        ("dots and dashes alone", texts(*many, distinct=9_000, words=11.4, parts=Parts(1)), {}),
         ("known once served", sentences(family="serving"), {}),
         ("a closed list", lists(Parts(2, 32_000, 2, two)), {"type": "one_hot", "vocabulary": ("blue", "red"), "length": 2}),
         ("many", lists(Parts(5, 32_000, 700, many)), {"type": "hashed", "buckets": 2000, "length": 5}),
