@@ -77,7 +77,7 @@ def placed(folder: Path, nights: int, whole: bool) -> Nights:
     knobs: dict[str, Any] = {"name": "nights", "simulation": simulation, "sources": sources}
     plain = place(folder / "plain", "tiny", landing=folder / "made", **knobs)
     faulty = place(folder / "faulty", "tiny", landing=folder / "landing", **knobs)
-    days = [day_option(day(number + 1)) for number in range(before + nights)]
+    days = [day_option(day(1)) + timedelta(days=number) for number in range(before + nights)]
     return Nights(plain, faulty, days[before:], days[:before], STAGES if whole else ETL)
 
 
