@@ -21,7 +21,8 @@ from etl.splits import days_between
 from etl.tables import content_hashes, pin, read_days
 
 EMPTY = "0:"
-_TABLE_DAY = re.compile(r"^([a-z_]+)(?:@([0-9a-z]+))?/(\d{4}-\d{2}-\d{2})$")
+#: Name of a table's day: table, model, day.
+TABLE_DAY = re.compile(r"^([a-z_]+)(?:@([0-9a-z]+))?/(\d{4}-\d{2}-\d{2})$")
 
 
 class Contents:
@@ -59,7 +60,7 @@ class Contents:
         found: dict[str, str] = {}
         by_table: dict[tuple[str, str | None], list[str]] = {}
         for name in names:
-            match = _TABLE_DAY.match(name)
+            match = TABLE_DAY.match(name)
             if match:
                 by_table.setdefault((match[1], match[2]), []).append(name)
             else:
@@ -67,6 +68,12 @@ class Contents:
         for hashes in side_by_side(lambda asked: self._of_table(*asked[0], asked[1]), by_table.items()):
             found |= hashes
         return found
+
+    def versions(self, names: Iterable[str]) -> dict[str, str]:
+        """Each table whose days are named -> its id and newest version, which the hashes are of."""
+        tables = sorted({found[1] for name in names if (found := TABLE_DAY.match(name))})
+        pins = [pin(self._spark, self._conf.workdir, self._tables[table]) for table in tables]
+        return {table: f"{of.table_id}@v{of.version}" for table, of in zip(tables, pins, strict=True)}
 
     def _of_table(self, table: str, model: str | None, names: Sequence[str]) -> dict[str, str]:
         """Hashes by name; what this version was not asked for yet is read in one pass."""

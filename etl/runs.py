@@ -1,4 +1,4 @@
-"""The run ledger: what each stage of each night read, made and counted, and when a stage may be skipped.
+"""The run ledger: what each stage of each night read, made and counted, and why; and when a stage may be skipped.
 
 A stage is skipped when its fingerprint (hashes of its inputs, of the configuration it reads, of the source it may import) is the one
 recorded, and each of its outputs still has a hash that this or a later night recorded.
@@ -45,6 +45,8 @@ class Record:
     outputs: dict[str, str] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
     message: str = ""
+    why: str = ""
+    depends: dict[str, Any] = field(default_factory=dict)  # of jobs/depends.py; not read back with the ledger, see `depended`
 
 
 class Ledger:
@@ -52,13 +54,13 @@ class Ledger:
 
     def __init__(self, spark: SparkSession, conf: Conf) -> None:
         self._spark, self._conf = spark, conf
-        rows = read(spark, conf.workdir, RUNS).where("status = 'done'").collect()
+        rows = read(spark, conf.workdir, RUNS).where("status = 'done'").drop("depends").collect()
         self.done = sorted((_from_row(row.asDict()) for row in rows), key=lambda record: record.started_at)
 
     def stages_of(self, run_id: str, day: date) -> list[Record]:
         """Each stage's newest record of one run of a night, whatever its status, in order."""
         of_run = (F.col("run_id") == F.lit(run_id)) & (F.col("day") == F.lit(day))
-        rows = read(self._spark, self._conf.workdir, RUNS).where(of_run).collect()
+        rows = read(self._spark, self._conf.workdir, RUNS).where(of_run).drop("depends").collect()
         oldest_first = sorted((_from_row(row.asDict()) for row in rows), key=lambda record: record.started_at)
         return sorted({record.stage: record for record in oldest_first}.values(), key=lambda record: record.started_at)
 
@@ -66,10 +68,11 @@ class Ledger:
         row = {
             **{
                 name: getattr(record, name)
-                for name in ("day", "run_id", "stage", "status", "as_of", "started_at", "seconds", "fingerprint", "message")
+                for name in ("day", "run_id", "stage", "status", "as_of", "started_at", "seconds", "fingerprint", "message", "why")
             },
             "outputs": json.dumps(record.outputs, sort_keys=True),
             "counts": json.dumps(record.counts, sort_keys=True, default=str),
+            "depends": json.dumps(record.depends, sort_keys=True, default=str),
         }
         append(frame_of(self._spark, [row], RUNS), self._conf.workdir, RUNS)
         if record.status == "done":
@@ -78,6 +81,12 @@ class Ledger:
     def last(self, stage: str, day: date) -> Record | None:
         """The newest finished record of a stage of a night."""
         return next((record for record in reversed(self.done) if record.stage == stage and record.day == day), None)
+
+    def depended(self, record: Record) -> dict[str, Any]:
+        """What a finished stage was made from; empty where the ledger does not say, as of nights of before it kept that."""
+        one = (F.col("run_id") == record.run_id) & (F.col("stage") == record.stage) & (F.col("started_at") == record.started_at)
+        rows = read(self._spark, self._conf.workdir, RUNS).where(one & (F.col("day") == record.day)).select("depends").collect()
+        return json.loads(rows[0].depends or "{}") if rows else {}
 
     def recorded_hashes(self, output: str, since: date) -> set[str]:
         """Hashes that the nights of `since` and later recorded for an output."""
@@ -134,4 +143,5 @@ def code_hash(*packages: str) -> str:
 def _from_row(row: dict[str, Any]) -> Record:
     for name in ("as_of", "started_at"):
         row[name] = row[name].astimezone(UTC)
-    return Record(**{**row, "outputs": json.loads(row["outputs"] or "{}"), "counts": json.loads(row["counts"] or "{}")})
+    read_back = {name: json.loads(row[name] or "{}") for name in ("outputs", "counts")}
+    return Record(**{**row, **read_back, "why": row["why"] or ""})

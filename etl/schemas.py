@@ -269,6 +269,8 @@ RUNS = Table(
         column("started_at", TIME, "wall clock"),
         column("seconds", DOUBLE, "duration"),
         column("fingerprint", STRING, "hash of inputs, configuration read and code"),
+        column("depends", STRING, "JSON: those inputs with hashes and versions, that configuration, that code by package"),
+        column("why", STRING, "why it was done and not skipped"),
         column("outputs", STRING, "JSON: output name -> content hash"),
         column("counts", STRING, "JSON: what the stage counted"),
         column("message", STRING, "in words"),

@@ -106,7 +106,7 @@ def require_balance(run: Run, first: date, last: date, made: dict[str, str]) -> 
 STAGE = Stage(
     name="build_examples",
     packages=("etl",),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "clock", "template", "history"})],
+    reads=lambda conf: conf.model_dump(mode="json", include={"heads", "clock", "template", "history"}),
     inputs=inputs,
     work=work,
 )

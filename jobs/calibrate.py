@@ -97,7 +97,7 @@ def told(calibrator: Calibrator, first: date, last: date) -> str:
 STAGE = Stage(
     name="calibrate",
     packages=("etl", "models", "validation"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "template", "calibration"})],
+    reads=lambda conf: conf.model_dump(mode="json", include={"heads", "template", "calibration"}),
     inputs=inputs,
     work=work,
 )

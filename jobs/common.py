@@ -103,7 +103,7 @@ class Stage:
 
     name: str
     packages: tuple[str, ...]
-    reads: Callable[[Conf], Any]
+    reads: Callable[[Conf], dict[str, Any]]
     inputs: Callable[[Run], dict[str, str]]
     work: Callable[[Run], Outcome]
 
@@ -116,7 +116,9 @@ def of_the_disk(run: Run, error: Exception) -> StageFailed | None:
 
 
 def told(record: Record) -> dict[str, Any]:
-    return {"stage": record.stage, "status": record.status, "seconds": round(record.seconds, 1), "message": record.message}
+    """A stage, as the summary and the report tell it."""
+    named = {name: getattr(record, name) for name in ("stage", "status", "message", "why")}
+    return {**named, "seconds": round(record.seconds, 1)}
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -161,7 +161,7 @@ def segment_rows(sums: pd.DataFrame) -> Iterator[dict[str, Any]]:
 STAGE = Stage(
     name="evaluate",
     packages=("etl", "models", "validation"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "calibration", "template"})],
+    reads=lambda conf: conf.model_dump(mode="json", include={"heads", "calibration", "template"}),
     inputs=inputs,
     work=work,
 )

@@ -124,7 +124,7 @@ def work(run: Run) -> Outcome:
 STAGE = Stage(
     name="gate",
     packages=("etl", "validation"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "clock", "template", "gate", "sources"})],
+    reads=lambda conf: conf.model_dump(mode="json", include={"heads", "clock", "template", "gate", "sources"}),
     inputs=inputs,
     work=work,
 )

@@ -159,7 +159,7 @@ def require_balance(run: Run, batch: Batch, counted: Sequence[dict[str, Any]]) -
 STAGE = Stage(
     name="ingest",
     packages=("etl", "validation"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"sources", "landing", "tower", "heads", "clock", "template", "privacy"})],
+    reads=lambda conf: conf.model_dump(mode="json", include={"sources", "landing", "tower", "heads", "clock", "template", "privacy"}),
     inputs=inputs,
     work=work,
 )

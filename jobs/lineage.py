@@ -6,7 +6,6 @@ OpenLineage, which comes with adtower[lineage], and only where the knob is set.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
@@ -14,6 +13,7 @@ from typing import Any
 
 from conf.schema import Conf
 from etl.commits import Committed
+from etl.contents import TABLE_DAY
 from etl.splits import end_of, start_of
 from etl.tables import table_path
 
@@ -99,5 +99,5 @@ class Lineage:
 
 def table_of(name: str) -> str:
     """The table of an input such as examples/2026-05-14 or served@model/2026-05-14; empty for anything else."""
-    found = re.match(r"([a-z_]+)(?:@[0-9a-z]+)?/\d{4}-\d{2}-\d{2}$", name)
+    found = TABLE_DAY.match(name)
     return found[1] if found else ""

@@ -7,14 +7,13 @@ later  an earlier stage of the plan makes what it reads, so only then is it know
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
 from pyspark.sql import SparkSession
 
 from conf.schema import Conf
-from etl.contents import EMPTY, Contents
+from etl.contents import EMPTY, TABLE_DAY, Contents
 from etl.landing import InputMissing, LandedFile, files_by_day, pattern
 from etl.runs import Ledger
 from etl.schemas import RUNS, all_tables
@@ -38,7 +37,6 @@ READS = {
     "score": ("ingest", "build_examples", "train", "calibrate", "publish_model"),
     "report": ("ingest", "build_examples", "gate", "train", "calibrate", "evaluate", "publish_model", "score", "report"),
 }
-DAY_OF_TABLE = re.compile(r"([a-z_]+)(?:@([0-9a-z]+))?/(\d{4}-\d{2}-\d{2})")
 
 
 def plan(spark: SparkSession, conf: Conf, runs: Sequence[Nights]) -> int:
@@ -108,7 +106,7 @@ class Planner:
             asked = asked_of(self.run, stage)
         except NotYet as nothing:
             return "skip", str(nothing), ()
-        details = self.landed() if stage.name == "ingest" else self.versions(asked.inputs)
+        details = self.landed() if stage.name == "ingest" else self.versions(asked.depends.inputs)
         return ("do", asked.why, details) if asked.why else ("skip", UNCHANGED, details)
 
     def landed(self) -> Iterator[str]:
@@ -130,7 +128,7 @@ class Planner:
         days: dict[tuple[str, str], dict[date, int]] = {}
         other = []
         for name, value in inputs.items():
-            if found := DAY_OF_TABLE.fullmatch(name):
+            if found := TABLE_DAY.match(name):
                 days.setdefault((found[1], found[2] or ""), {})[date.fromisoformat(found[3])] = int(value.split(":")[0])
             else:
                 other.append(f"{name} {value[:16]}")

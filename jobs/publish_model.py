@@ -119,7 +119,7 @@ def status_of(decided: dict[str, Any]) -> str:
 STAGE = Stage(
     name="publish_model",
     packages=("etl", "models", "validation"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "publication"})],
+    reads=lambda conf: conf.model_dump(mode="json", include={"heads", "publication"}),
     inputs=inputs,
     work=work,
 )

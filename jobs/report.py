@@ -19,6 +19,7 @@ from etl.registry import calibrator_file
 from etl.session import side_by_side
 from jobs.common import NotYet, Outcome, Run, Stage, write_whole
 from jobs.contenders import Contender, candidate, serving
+from jobs.depends import NEVER_DONE
 from jobs.gate import history_of
 from jobs.model_card import write_card
 from jobs.publish_model import status_of
@@ -72,7 +73,7 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
             *notes_of(fitted, metrics, conf.calibration.min_positives),
             *(row["message"] for row in run.records if row["status"] == "skipped" and not made),
         ],
-        stages=run.records,
+        stages=[{**row, "why": "" if row["why"] == NEVER_DONE else row["why"]} for row in run.records],
         usual=rows["usual"],
         account=run.counts_of("ingest").get("account", []),
         findings=findings,
@@ -198,4 +199,4 @@ def score_shifts(run: Run, histogram: list[dict[str, Any]]) -> list[Shift]:
 
 
 # The page says how this run went, so it is written anew by every run.
-STAGE = Stage(name="report", packages=("etl", "validation"), reads=lambda conf: [], inputs=lambda run: {"run": run.run_id}, work=work)
+STAGE = Stage(name="report", packages=("etl", "validation"), reads=lambda conf: {}, inputs=lambda run: {"run": run.run_id}, work=work)

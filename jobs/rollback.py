@@ -62,7 +62,7 @@ def stages(model: str) -> tuple[Stage, ...]:
             (f"publications/{run.night.day}",), {"model": model}, f"model {model} is to serve from the night of {run.night.day} on"
         )
 
-    order = Stage("rollback", packages=(), reads=lambda conf: [], inputs=lambda run: {"model": model, "run": run.run_id}, work=work)
+    order = Stage("rollback", packages=(), reads=lambda conf: {}, inputs=lambda run: {"model": model, "run": run.run_id}, work=work)
     return order, publish_model.STAGE, score.STAGE, report.STAGE
 
 

@@ -125,7 +125,7 @@ def require_balance(run: Run) -> int:
 STAGE = Stage(
     name="score",
     packages=("etl", "models", "validation"),
-    reads=lambda conf: [conf.model_dump(mode="json", include={"heads", "template", "clock", "history", "publication"})],
+    reads=lambda conf: conf.model_dump(mode="json", include={"heads", "template", "clock", "history", "publication"}),
     inputs=inputs,
     work=work,
 )

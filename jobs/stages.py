@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from etl.contents import EMPTY
-from etl.runs import Record, code_hash, fingerprint
+from etl.runs import Record, code_hash
 from jobs.common import BUG, USAGE, NotYet, Outcome, Run, Stage, StageFailed, code_of, of_the_disk, told
+from jobs.depends import NEVER_DONE, Depends, some
 from jobs.progress import Progress
 from jobs.watch import Watch
 from models import logs
@@ -18,10 +20,9 @@ UNCHANGED = "inputs, configuration and code are unchanged, and its outputs are a
 
 @dataclass(frozen=True)
 class Asked:
-    """What a stage of a night depends on, the fingerprint of that, and why it has work to do: empty where it may be skipped."""
+    """What a stage of a night depends on, and why it has work to do: empty where it may be skipped."""
 
-    inputs: dict[str, str]
-    mark: str
+    depends: Depends
     why: str
 
 
@@ -30,23 +31,29 @@ def asked_of(run: Run, stage: Stage) -> Asked:
     day = run.night.day
     with run.contents.as_before_removal(run.ledger.removed(day)):
         inputs = stage.inputs(run)
-    mark = fingerprint(stage.name, inputs, stage.reads(run.conf), code_hash("jobs", "conf", *stage.packages), str(run.asked))
+    code = {package: code_hash(package) for package in ("jobs", "conf", *stage.packages)}
+    depends = Depends(stage.name, inputs, stage.reads(run.conf), code, str(run.asked))
     last = run.ledger.last(stage.name, day)
     if last is None:
-        return Asked(inputs, mark, "never done before")
-    if last.fingerprint != mark:
-        return Asked(inputs, mark, f"inputs, configuration or code changed since {last.started_at:%Y-%m-%d %H:%M} UTC")
+        return Asked(depends, NEVER_DONE)
+    if last.fingerprint != depends.mark:
+        return Asked(depends, f"{changes_since(run, last, depends)}, since {last.started_at:%Y-%m-%d %H:%M} UTC")
     current = run.contents.of(last.outputs)
-    if run.ledger.may_skip(stage.name, day, mark, current):
-        return Asked(inputs, mark, "")
-    return Asked(inputs, mark, f"its outputs changed: {some(run.ledger.changed_outputs(last, current))}")
+    if run.ledger.may_skip(stage.name, day, depends.mark, current):
+        return Asked(depends, "")
+    return Asked(depends, f"its outputs changed: {some(run.ledger.changed_outputs(last, current))}")
+
+
+def changes_since(run: Run, last: Record, depends: Depends) -> str:
+    before = run.ledger.depended(last)
+    return (depends.changes(before) if before else "") or "inputs, configuration or code changed"
 
 
 def require_inputs(run: Run, stage: Stage, asked: Asked) -> None:
     """Retention took away what this night read, or a model that it made: what could be made of the rest would stand in the place of the whole."""
     last = run.ledger.last(stage.name, run.night.day)
     of_models = {name for name in (last.outputs if last else {}) if name.startswith("models/")}
-    removed = (asked.inputs.keys() | of_models) & run.ledger.removed(run.night.day).keys()
+    removed = (asked.depends.inputs.keys() | of_models) & run.ledger.removed(run.night.day).keys()
     gone = [name for name, value in run.contents.of(sorted(removed)).items() if value == EMPTY]
     if gone:
         raise StageFailed(
@@ -60,10 +67,6 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else ""
 
 
-def some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
 def run_stage(run: Run, stage: Stage, progress: Progress) -> Record:
     """Do the stage's work, or skip it; either way the ledger says so, and the log."""
     run.spark.sparkContext.setJobDescription(f"{run.night.day} {stage.name}")
@@ -74,7 +77,9 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> Record:
 class _Running:
     def __init__(self, run: Run, stage: Stage, progress: Progress) -> None:
         self.of, self.stage, self.progress = run, stage, progress
-        self.started, self.begun, self.mark = datetime.now(UTC), time.monotonic(), ""
+        self.started, self.begun = datetime.now(UTC), time.monotonic()
+        self.asked: Asked | None = None  # once its inputs were found
+        self.kept: dict[str, Any] = {}  # what it is made from, once it has work to do
         self.watch = Watch(run, stage.name, progress.say)
 
     def run(self) -> Record:
@@ -99,21 +104,35 @@ class _Running:
 
     def work(self) -> Outcome | None:
         """None where it may be skipped."""
-        asked = asked_of(self.of, self.stage)
-        self.mark = asked.mark
+        self.asked = asked = asked_of(self.of, self.stage)
         if not asked.why:
             return None
         require_inputs(self.of, self.stage, asked)
-        self.watch.working(asked.inputs)
+        self.kept = asked.depends.kept(self.of.contents.versions(asked.depends.inputs))
+        self.watch.working(asked.depends.inputs, asked.why)
+        if asked.why != NEVER_DONE:
+            self.progress.say(f"{self.stage.name} is done again: {asked.why}")
         outcome = self.stage.work(self.of)
         return replace(outcome, counts={**outcome.counts, "bytes": self.watch.bytes_added()})
 
     def ended(self, status: str, message: str, outcome: Outcome | None = None, error: Exception | None = None) -> Record:
         outputs = self.of.contents.of(outcome.outputs) if outcome else {}
         seconds, counts = time.monotonic() - self.begun, outcome.counts if outcome else {}
-        night = self.of.night
+        night, asked = self.of.night, self.asked
         entry = Record(
-            night.day, self.of.run_id, self.stage.name, status, night.as_of, self.started, seconds, self.mark, outputs, counts, message
+            night.day,
+            self.of.run_id,
+            self.stage.name,
+            status,
+            night.as_of,
+            self.started,
+            seconds,
+            asked.depends.mark if asked else "",
+            outputs,
+            counts,
+            message,
+            asked.why if asked else "",
+            self.kept,
         )
         # The log first: where Spark is gone the ledger cannot be written.
         self.watch.ended(entry, error if error and code_of(error) == BUG else None)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from conf.schema import Conf
 from etl import schemas
@@ -58,10 +59,10 @@ def inputs(run: Run) -> dict[str, str]:
     return run.contents.of_days("examples", chosen.first, chosen.last) | {"parent": chosen.parent or "none"}
 
 
-def reads(conf: Conf) -> list[object]:
+def reads(conf: Conf) -> dict[str, Any]:
     # Without `tracking`, ranks and timeouts: a training killed on two ranks goes on as the same model on one.
     settings = conf.model_dump(mode="json", include={"heads", "template", "model", "sampling", "seed"})
-    return [settings, conf.training.deciding, conf.clock.train_days]
+    return settings | {"training": conf.training.deciding, "clock": {"train_days": conf.clock.train_days}}
 
 
 def work(run: Run) -> Outcome:

@@ -27,8 +27,10 @@ class Watch:
             self.before = newest_versions(run.conf.workdir)
             logs.tell("stage started")
 
-    def working(self, inputs: Mapping[str, str]) -> None:
-        """It is not skipped: its work begins, on `inputs`."""
+    def working(self, inputs: Mapping[str, str], why: str) -> None:
+        """It is not skipped, and why: its work begins, on `inputs`."""
+        with self.harmless():
+            logs.tell("stage works", message=why)
         with self.harmless():
             self.lineage.started(inputs, self.before)
 

@@ -64,7 +64,7 @@ def _of_the_ledger(of: Asked) -> dict[str, str]:
         return f"SELECT inline(from_json(get_json_object(counts, '$.{part}'), '{kind}'))\nFROM ({newest(stage)})"
 
     return {
-        "stages": f"SELECT stage, status, seconds, message FROM {runs}\nWHERE {tonight} AND run_id = {_text(of.run_id)} ORDER BY started_at",
+        "stages": f"SELECT stage, status, seconds, message, why FROM {runs}\nWHERE {tonight} AND run_id = {_text(of.run_id)} ORDER BY started_at",
         "usual": f"SELECT stage, count(*) AS times, median(seconds) AS seconds FROM {runs}\n"
         f"WHERE day {of.nights} AND status = 'done' AND run_id <> {_text(of.run_id)} GROUP BY stage",
         "account": unfolded("ingest", "account", ACCOUNT),

@@ -74,7 +74,7 @@ class ReportData:
     as_of: str
     held_out: str
     notes: Sequence[str] = ()
-    stages: Sequence[Row] = ()  # stage, status, seconds, message
+    stages: Sequence[Row] = ()  # stage, status, seconds, message, why
     account: Sequence[Row] = ()  # etl.sources.account
     findings: Sequence[Row] = ()  # validation.findings.Finding as a dict
     docs: Mapping[str, str] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def test_the_ledger_reads_back_what_it_wrote(spark: SparkSession, ledger: Ledger
     entry = record(DAY, {"examples/2026-05-10": "2:a"})
     ledger.add(entry)
     assert Ledger(spark, small_conf(str(tmp_path))).done == [entry]
+
+
+def test_what_a_stage_was_made_from_is_read_only_where_asked_for(spark: SparkSession, ledger: Ledger, tmp_path: Path) -> None:
+    made_from = {"inputs": {"users/2026-05-10": "2:a"}, "settings": {"seed": 1}}
+    ledger.add(replace(record(DAY, {}), depends=made_from, why="never done before"))
+    ledger.add(replace(record(DAY, {}), stage="gate"))
+    read_back = Ledger(spark, small_conf(str(tmp_path)))
+    ingest, gate = (read_back.last(stage, DAY) for stage in ("ingest", "gate"))
+    assert ingest and gate and ingest.why == "never done before" and ingest.depends == {}
+    assert read_back.depended(ingest) == made_from and read_back.depended(gate) == {}
 
 
 def test_a_fingerprint_follows_values_and_code_not_the_order_of_keys() -> None:

@@ -69,7 +69,17 @@ def test_what_was_changed_behind_a_nights_back_is_named(
     assert found["build_examples"].startswith("later reads what ingest")
     assert plan(spark, changed.conf, [nights(1, 6, ETL[1:])]) == DONE
     (found,) = planned(capsys)
-    assert found["build_examples"].startswith("do inputs, configuration or code changed since ")
+    assert found["build_examples"].startswith(f"do inputs changed: impressions/{day(6)}, since ")
+
+
+def test_a_knob_that_was_turned_is_named_with_both_values(
+    spark: SparkSession, built: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = copied(built, tmp_path / "turned", clock={"train_days": 5})
+    assert plan(spark, turned.conf, [nights(1, 6, ETL[1:])]) == DONE
+    (found,) = planned(capsys)
+    before = built.conf.clock.train_days
+    assert found["build_examples"].startswith(f"do configuration changed: clock.train_days was {before}, is 5, since ")
 
 
 def test_a_working_folder_without_tables_gets_none_and_missing_files_are_named(

@@ -126,7 +126,7 @@ def test_a_range_whose_days_are_gone_is_skipped_still_and_refuses_to_make_anythi
     capsys.readouterr()
     run_night(spark, kept.conf, first, last, ETL)
     assert capsys.readouterr().err.count(" skipped ") == len(ETL)
-    otherwise = replace(build_examples.STAGE, reads=lambda conf: "otherwise")
+    otherwise = replace(build_examples.STAGE, reads=lambda conf: {"seed": "another"})
     with pytest.raises(StageFailed, match=rf"needs .*impressions/{day(1)}.*jobs/retain.py") as refused:
         run_night(spark, kept.conf, first, last, (otherwise,))
     assert refused.value.code == USAGE

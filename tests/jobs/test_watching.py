@@ -33,7 +33,7 @@ def metrics_of(of: Place) -> dict[tuple[str, ...], float]:
 
 
 def stage(work: Any, inputs: dict[str, str] | None = None) -> Stage:
-    return Stage("ingest", packages=(), reads=lambda conf: [], inputs=lambda run: inputs or {}, work=work)
+    return Stage("ingest", packages=(), reads=lambda conf: {}, inputs=lambda run: inputs or {}, work=work)
 
 
 def broken(run: Run) -> Outcome:
@@ -114,7 +114,7 @@ def test_openlineage_is_told_what_a_stage_read_and_made_with_versions_and_what_e
         raise StageFailed("rows are wrong", VALIDATION)
 
     score = next(of for of in STAGES if of.name == "score")
-    run_night(spark, told.conf, SEVENTH, SEVENTH, (replace(score, reads=lambda conf: "otherwise"),))
+    run_night(spark, told.conf, SEVENTH, SEVENTH, (replace(score, reads=lambda conf: {"seed": "another"}),))
     with pytest.raises(StageFailed):
         run_night(spark, told.conf, SEVENTH, SEVENTH, (stage(refused, inputs),))
     events = [json.loads(line) for line in file.read_text().splitlines()]

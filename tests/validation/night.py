@@ -29,10 +29,22 @@ def made_up_night(**changed: Any) -> ReportData:
         "held_out": "2026-05-13",
         "notes": ["save in video: the calibrator is the identity because 23 positives are fewer than 200."],
         "stages": [
-            {"stage": "ingest", "status": "done", "seconds": 41.2, "message": "61,230 rows kept, 605 duplicates, 17 quarantined"},
-            {"stage": "gate", "status": "done", "seconds": 3.1, "message": "96 of 97 expectations hold, 1 warnings"},
-            {"stage": "train", "status": "skipped", "seconds": 0.1, "message": "inputs, configuration and code are unchanged"},
-            {"stage": "score", "status": "done", "seconds": 135.0, "message": "60,000 rows scored"},
+            {
+                "stage": "ingest",
+                "status": "done",
+                "seconds": 41.2,
+                "message": "61,230 rows kept, 605 duplicates, 17 quarantined",
+                "why": "",
+            },
+            {"stage": "gate", "status": "done", "seconds": 3.1, "message": "96 of 97 expectations hold, 1 warnings", "why": ""},
+            {"stage": "train", "status": "skipped", "seconds": 0.1, "message": "inputs, configuration and code are unchanged", "why": ""},
+            {
+                "stage": "score",
+                "status": "done",
+                "seconds": 135.0,
+                "message": "60,000 rows scored",
+                "why": "configuration changed: heads.save.utility_weight was 2.0, is 3.0, since 2026-05-17 01:12 UTC",
+            },
         ],
         "account": [
             account_row(block, day) for block in ("standard_impressions", "video_engagements") for day in ("2026-05-15", "2026-05-16")

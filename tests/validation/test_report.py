@@ -109,6 +109,10 @@ def test_names_from_logs_are_escaped_everywhere() -> None:
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 15
 
 
+def test_a_stage_that_is_done_again_says_why(page: str) -> None:
+    assert words(page).count("why: configuration changed: heads.save.utility_weight was 2.0, is 3.0, since") == 1
+
+
 def test_a_featured_cell_shows_its_five_largest_weights() -> None:
     weights = {"country=US": 0.01, "country=BR": -0.4055, "device=tv": 0.31, "device=pc": -0.02, "format=a": 0.2, "format=b": 0.1}
     featured = {"method": "featured", "b0": 0.1, "b1": 0.0, "w": weights, "positives": 900, "rows": 9_000, "reason": "enough positives"}
