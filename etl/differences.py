@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from conf.template import Feature, Template
+from etl.grouping import members
 from etl.proposal import Proposal
 
 # A person's number of buckets is as good as another, within this many times more or fewer.
@@ -25,13 +26,14 @@ def new_in(proposals: Iterable[Proposal], standing: Template) -> list[Proposal]:
 def differences(standing: Template, proposals: Iterable[Proposal]) -> Iterator[str]:
     """One line for each column on which they differ, in the template's order, then the new ones."""
     by_column = {made.column: made for made in proposals}
+    together = members(made.feature for made in by_column.values() if made.feature)
     for feature in standing.features:
         made = by_column.get(feature.column)
         if made is None:
             yield f"? {feature.column}: stands here as {_told(feature)}; the examples of this configuration have no such column"
         elif made.feature is None:
             yield f"- {feature.column}: stands here as {_told(feature)}; would be left out: {made.reason}"
-        elif what := _otherwise(feature, made.feature):
+        elif what := _otherwise(feature, made.feature) or _apart(feature, together.get(made.feature.group or "", ()), standing):
             yield f"~ {feature.column}: {what} ({made.reason})"
     for column, why in standing.left_out.items():
         made = by_column.get(column)
@@ -61,6 +63,16 @@ def _otherwise(stands: Feature, proposed: Feature) -> str:
     rare = [value for value in stands.vocabulary if value not in proposed.vocabulary]
     told = [f"{what} {_listed(some)}" for what, some in (("lacks", lacks), ("has the rare or unseen", rare)) if some]
     return f"its vocabulary {' and '.join(told)}" if told else ""
+
+
+def _apart(stands: Feature, together: Sequence[str], standing: Template) -> str:
+    """Which of those that a group is proposed with stand outside of the feature's own; empty where none does."""
+    apart = [
+        other.column
+        for other in standing.features
+        if other.column in together and other.column != stands.column and (other.group is None or other.group != stands.group)
+    ]
+    return f"stands apart from {', '.join(apart)} here, one group with it is proposed" if apart else ""
 
 
 def _listed(values: Sequence[str]) -> str:

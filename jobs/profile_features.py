@@ -26,6 +26,7 @@ from etl import schemas
 from etl.description import Described
 from etl.differences import differences, new_in
 from etl.drafts import drafts, uncounted, unheld
+from etl.grouping import fitted, grouped
 from etl.landing import InputMissing
 from etl.leaks import suspicions
 from etl.profile import described
@@ -65,7 +66,11 @@ def write_template(spark: SparkSession, conf: Conf, night: Night, out: Path, dra
     text = out.read_text(encoding="utf-8") if out.exists() else None
     standing = conf.template if text is None else template_of(out, text)
     columns = [] if draft else profiled(spark, conf, night)
-    proposals = [*standing_proposals(standing), *drafts(spark, conf, night.train_from, night.day)] if draft else list(map(propose, columns))
+    proposals = (
+        [*standing_proposals(standing), *drafts(spark, conf, night.train_from, night.day)]
+        if draft
+        else grouped(list(map(propose, columns)), columns)
+    )
     warnings = {column.column: suspicions(column) for column in columns}
     made = in_order(conf, night, proposals, warnings) if text is None else with_new(text, standing, proposals, warnings)
     template = template_of(out, made)
@@ -111,7 +116,7 @@ def in_order(conf: Conf, night: Night, proposals: Sequence[Proposal], warnings: 
 
 def with_new(text: str, standing: Template, proposals: Sequence[Proposal], warnings: Mapping[str, Sequence[str]]) -> str:
     """The file's own lines, and after them what it says nothing of yet."""
-    new = new_in(proposals, standing)
+    new = fitted(new_in(proposals, standing), proposals, standing)
     features = [made.feature for made in new if made.feature]
     return added_to(text, features, {made.column: made.reason for made in new if not made.feature}, warnings)
 

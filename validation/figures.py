@@ -142,6 +142,12 @@ def slowest(stages: Sequence[Row], usual: Sequence[Row]) -> list[dict[str, Any]]
     return lines
 
 
+def off_segments(segments: Sequence[Row]) -> list[Row]:
+    """Segments whose interval excludes 1, those first whose predictions are wrong by the most engagements."""
+    off = [row for row in segments if row["positives"] and not row["ratio_low"] <= 1 <= row["ratio_high"]]
+    return sorted(off, key=lambda row: (-abs(row["predicted"] - row["positives"]), row["head"], row["tower"], row["by"], row["value"]))
+
+
 def distribution(histogram: Sequence[Row]) -> list[dict[str, Any]]:
     """A head each: share of rows by probability, a line a source, on a logarithmic scale."""
     found = []

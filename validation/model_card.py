@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from conf.schema import Conf, Head
 from etl.schemas import ALL
 from models.metrics import auc_interval, poisson_interval
+from validation.figures import off_segments
 from validation.pages import FILTERS, FOLDER, NOTHING
 
 Row = Mapping[str, Any]
@@ -87,9 +88,9 @@ def _thin(metrics: Sequence[Row], needed: int) -> Iterator[str]:
 
 
 def _off(segments: Sequence[Row]) -> Iterator[str]:
-    off = [row for row in segments if row["positives"] and not row["ratio_low"] <= 1 <= row["ratio_high"]]
+    off = off_segments(segments)
     if off:
-        worst = max(off, key=lambda row: abs(row["predicted"] - row["positives"]))
+        worst = off[0]
         named = f"{worst['head']} in {worst['tower']}, {worst['by']} = {worst['value']}: {worst['ratio']:.2f} times what was seen"
         yield f"{len(off)} of {len(segments)} segments are off beyond chance; that which is wrong by most: {named}."
 

@@ -131,7 +131,7 @@ def render(report: ReportData) -> str:
             by_source=_side_by_side(row for row in report.metrics if row["tower"] == ALL),
             by_tower=_side_by_side(row for row in report.metrics if row["tower"] != ALL),
             diagrams=_diagrams(report.reliability),
-            off=_off_segments(report.segments),
+            off=figures.off_segments(report.segments),
             fields=_by_field(report.segments),
             contents=CONTENTS,
             slowest=figures.slowest(report.stages, report.usual),
@@ -183,12 +183,6 @@ def _diagrams(reliability: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
             svg = reliability_svg(bins, f"reliability of {head} in tower {tower}")
             found.setdefault(head, []).append({"tower": tower, "rows": rows, "positives": round(positives), "bins": bins, "svg": svg})
     return found
-
-
-def _off_segments(segments: Sequence[Row]) -> list[Row]:
-    """Segments whose interval excludes 1, those first whose predictions are wrong by the most engagements."""
-    off = [row for row in segments if row["positives"] and not row["ratio_low"] <= 1 <= row["ratio_high"]]
-    return sorted(off, key=lambda row: (-abs(row["predicted"] - row["positives"]), row["head"], row["tower"], row["by"], row["value"]))
 
 
 def _by_field(segments: Sequence[Row]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ FEATURES: list[dict[str, Any]] = [
     {"column": "request", "family": "context", "type": "hashed", "buckets": 100},
     {"column": "title", "family": "context", "type": "hashed", "buckets": 100},
     {"column": "topics", "family": "user", "type": "hashed", "buckets": 100, "length": 2},
+    {"column": "inviter", "family": "user", "type": "hashed", "buckets": 100},
     {"column": "verdict", "family": "context", "type": "hashed", "buckets": 10},
     {"column": "dwell", "family": "context", "type": "continuous"},
 ]
@@ -46,6 +47,7 @@ def example(number: int) -> dict[str, Any]:
         "request": f"r{number}",
         "title": f"Buy {number % 77} of these, NOW please",
         "topics": [None, [], [None], ["cats"], ["cats", "cats", "dogs"], ["dogs", "cats", None, "birds"]][number % 6],
+        "inviter": f"u{number % 13 % 6}",  # users too
         "verdict": "good" if clicked else "bad",
         "dwell": 3.0 if clicked or number % 400 == 1 else None,
         "position": number % 3,
@@ -66,7 +68,7 @@ def found(examples: DataFrame) -> dict[str, Described]:
 
 
 def test_candidates_are_the_templates_columns_then_the_fixed_ones_that_a_model_may_read():
-    named = ["user_id", "country", "price", "look", "never", "request", "title", "topics", "verdict", "dwell"]
+    named = ["user_id", "country", "price", "look", "never", "request", "title", "topics", "inviter", "verdict", "dwell"]
     assert list(candidates(conf())) == [*named, "ad_id", "campaign_id", "advertiser_id", "source", "bid_micros", "position"]
     families = candidates(conf())
     assert (families["dwell"], families["campaign_id"], families["source"], families["position"]) == ("context", "ad", "context", "serving")

@@ -54,11 +54,13 @@ def test_a_first_template_says_why_names_the_leak_loads_and_encodes(
         "look": ("ad", "dense"),
         "title": ("context", "text"),
         "topics": ("user", "one_hot"),
+        "inviter": ("user", "one_hot"),
         "verdict": ("context", "one_hot"),
         "dwell": ("context", "continuous"),
         "position": ("serving", "continuous"),
     }
     assert all(feature.reason for feature in template.features)
+    assert {feature.column for feature in template.features if feature.group == "user_id"} == {"user_id", "inviter"}
     assert template.left_out["never"] == "never filled in 2,000 rows" and template.left_out["source"] == "always 'feed' in 2,000 rows"
     assert {"request", "ad_id", "campaign_id"} <= set(template.left_out)
     text = (tmp_path / "template.yaml").read_text()
@@ -104,7 +106,8 @@ left_out:
     changed = ndiff(edited.splitlines(), out.read_text().splitlines())
     assert [line for line in changed if line.startswith("- ")] == ["-   # WARNING an old suspicion"]
     assert [feature.column for feature in template.features[:4]] == ["user_id", "price", "verdict", "old"]
-    assert [feature.column for feature in template.features[4:]] == ["country", "look", "title", "topics", "position"]
+    assert [feature.column for feature in template.features[4:]] == ["country", "look", "title", "topics", "inviter", "position"]
+    assert not any(feature.group for feature in template.features)  # user_id stands there without one
     assert next(iter(template.left_out)) == "dwell" and "request" in template.left_out
     assert out.read_text().count("# WARNING") == 1 and "an old suspicion" not in out.read_text()
     for line in (
