@@ -1,4 +1,5 @@
-"""OpenLineage events of a stage, appended to the file that `tracking.openlineage` names: what it read and made, tables with their versions.
+"""OpenLineage events of a stage, appended to the file that `tracking.openlineage` names: what it read (landing files by their pattern, tables
+with their versions) and what it made.
 
 START once it has work to do, then COMPLETE or FAIL (ABORT: nothing to do yet); a stage that is skipped tells nothing. The only file that imports
 OpenLineage, which comes with adtower[lineage], and only where the knob is set.
@@ -14,6 +15,7 @@ from typing import Any
 from conf.schema import Conf
 from etl.commits import Committed
 from etl.contents import TABLE_DAY
+from etl.landing import pattern
 from etl.splits import end_of, start_of
 from etl.tables import table_path
 
@@ -38,7 +40,8 @@ class Lineage:
 
         self.of_stage = str(uuid.uuid4())
         read = sorted({table for name in inputs if (table := table_of(name)) in versions})
-        self.inputs = [InputDataset("file", self._path(table), facets=self._version(versions[table])) for table in read]
+        self.inputs = [InputDataset("file", landed) for landed in landed_as(self.conf, inputs)]
+        self.inputs += [InputDataset("file", self._path(table), facets=self._version(versions[table])) for table in read]
         self._emit("START", [], "")
 
     def ended(self, status: str, made: Mapping[str, Committed], message: str) -> None:
@@ -95,6 +98,12 @@ class Lineage:
             producer=PRODUCER,
         )
         FileTransport(FileConfig(self.conf.tracking.openlineage, append=True)).emit(event)
+
+
+def landed_as(conf: Conf, inputs: Iterable[str]) -> list[str]:
+    """The file patterns, `{day}` and all, of the source blocks that ingest reads: it names an input by block, first and last day."""
+    blocks = dict.fromkeys(name.partition(" ")[0] for name in inputs)
+    return [pattern(conf, conf.sources[block]) for block in blocks if block in conf.sources]
 
 
 def table_of(name: str) -> str:

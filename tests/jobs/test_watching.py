@@ -108,7 +108,8 @@ def test_openlineage_is_told_what_a_stage_read_and_made_with_versions_and_what_e
 ) -> None:
     file = tmp_path / "lineage.jsonl"
     told = copied(clean, tmp_path / "told", tracking={"openlineage": str(file)})
-    inputs = {f"examples/{day(7)}": "1:a", f"served@ab12/{day(4)}": "2:b", "parent": "none"}
+    landed = f"users {day(4)} {day(7)}"
+    inputs = {f"examples/{day(7)}": "1:a", f"served@ab12/{day(4)}": "2:b", "parent": "none", landed: "f00"}
 
     def refused(run: Run) -> Outcome:
         raise StageFailed("rows are wrong", VALIDATION)
@@ -128,7 +129,8 @@ def test_openlineage_is_told_what_a_stage_read_and_made_with_versions_and_what_e
     assert began["run"]["runId"] == scored["run"]["runId"] != failed["run"]["runId"]
     assert {of["name"] for of in scored["outputs"]} == {table_path(told.workdir, name) for name in ("scores", "publications")}
     assert all(of["facets"]["version"]["datasetVersion"] == "2" for of in scored["outputs"] if of["name"].endswith("scores"))
-    assert {of["name"].split("/")[-1] for of in failed["inputs"]} == {"examples", "served"}
+    files, *tables = (of["name"] for of in failed["inputs"])
+    assert files.endswith("/users/{day}/part-*") and tables == [table_path(told.workdir, name) for name in ("examples", "served")]
     assert failed["run"]["facets"]["errorMessage"]["message"] == "StageFailed: rows are wrong"
 
 
