@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from pyspark.sql.types import (
     ArrayType,
+    BooleanType,
     DataType,
     DateType,
     DoubleType,
@@ -29,7 +30,8 @@ from conf.schema import Conf
 from conf.template import Feature, Template
 
 ALL = "(all)"  # where a table's line stands for every source, tower or head together
-STRING, LONG, INT, DOUBLE, TIME, DATE = StringType(), LongType(), IntegerType(), DoubleType(), TimestampType(), DateType()
+STRING, LONG, INT, DOUBLE = StringType(), LongType(), IntegerType(), DoubleType()
+TIME, DATE, BOOLEAN = TimestampType(), DateType(), BooleanType()
 
 
 def column(name: str, kind: DataType, comment: str, nullable: bool = True) -> StructField:
@@ -70,6 +72,7 @@ IMPRESSION_COLUMNS = (
     column("advertiser_id", STRING, "who pays"),
     column("session", STRING, "the session it was shown in; last-touch attribution stays within it"),
     column("position", INT, "slot on the page, 0 is the first; known only once served"),
+    column("explored", BOOLEAN, "whether the ad was drawn to explore, not chosen by the policy; null where the log does not say"),
     column("bid_micros", LONG, "bid, millionths of the account's currency"),
 )
 INVENTORY_COLUMNS = (
@@ -167,7 +170,12 @@ CALIBRATION_SEGMENTS = Table(
         column("model", STRING, "model id", nullable=False),
         column("head", STRING, "engagement head; a child head stands for p(child | parent) on rows with parent 1", nullable=False),
         column("tower", STRING, "tower", nullable=False),
-        column("by", STRING, "feature of a closed list whose value makes the segment; or (hour), (advertiser), (ad)", nullable=False),
+        column(
+            "by",
+            STRING,
+            "feature of a closed list whose value makes the segment; or (hour), (advertiser), (ad), (explored)",
+            nullable=False,
+        ),
         column("value", STRING, "its value; (missing) where there is none", nullable=False),
         column("measured_day", DATE, "the held-out day M", nullable=False),
         column("rows", LONG, "labelled rows"),

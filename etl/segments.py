@@ -1,7 +1,8 @@
 """Predicted and observed engagements by segment of the held-out day: which country, device or ad format the calibrator leaves behind.
 
 A segment is a value of one column, within a tower. Rows of `served` know their log-odds, those of `examples` their values. Beside the features of
-a closed list there are three that every log has, in brackets: the hour (UTC), the advertiser's size and whether the ad is new.
+a closed list there are others, in brackets: the hour (UTC), the advertiser's size and whether the ad is new, which every log has; and whether the ad
+was drawn to explore, where a source says so: of rows that no policy chose, the model's own selection is no part.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from conf.template import Template
 from etl.calibration_stats import FIXED_POINT, labelled
 
 MISSING = "(missing)"
-HOUR, ADVERTISER, AD = "(hour)", "(advertiser)", "(ad)"
+HOUR, ADVERTISER, AD, EXPLORED = "(hour)", "(advertiser)", "(ad)", "(explored)"
 
 
 def closed_lists(template: Template) -> list[str]:
@@ -27,10 +28,10 @@ def closed_lists(template: Template) -> list[str]:
 
 
 def with_common_segments(examples: DataFrame, earlier: DataFrame) -> DataFrame:
-    """Add what every log can be told apart by. One row in, one row out.
+    """Add what logs can be told apart by. One row in, one row out.
 
     (hour): of being shown, 00 to 23. (advertiser): which tenth of all impressions, those of the largest advertisers first. (ad): new where
-    `earlier`, examples of earlier days, do not hold it, else known.
+    `earlier`, examples of earlier days, do not hold it, else known. (explored): drawn to explore, or chosen by the policy; null where unknown.
     """
     sizes = examples.where("advertiser_id IS NOT NULL").groupBy("advertiser_id").agg(F.count(F.lit(1)).alias("_rows"))
     larger = Window.orderBy(F.col("_rows").desc(), "advertiser_id").rowsBetween(Window.unboundedPreceding, -1)
@@ -39,7 +40,8 @@ def with_common_segments(examples: DataFrame, earlier: DataFrame) -> DataFrame:
     advertisers = sizes.select("advertiser_id", tenth.alias(ADVERTISER))
     known = earlier.select("ad_id").distinct().withColumn(AD, F.lit("known"))
     joined = examples.join(advertisers, on="advertiser_id", how="left").join(known, on="ad_id", how="left")
-    return joined.withColumns({HOUR: F.date_format("shown_at", "HH"), AD: F.coalesce(AD, F.lit("new"))})
+    explored = F.when(F.col("explored"), "drawn to explore").when(~F.col("explored"), "chosen by the policy")
+    return joined.withColumns({HOUR: F.date_format("shown_at", "HH"), AD: F.coalesce(AD, F.lit("new")), EXPLORED: explored})
 
 
 def segment_sums(staged: DataFrame, examples: DataFrame, heads: Mapping[str, Head], columns: Sequence[str]) -> pd.DataFrame:

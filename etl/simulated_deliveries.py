@@ -47,7 +47,7 @@ def impressions_delivered(truth: DataFrame, setting: Setting) -> DataFrame:
     late = draws.uniform("late_impression", row) < setting.world.delivery.late_impressions
     delay = F.when(late, draws.pick("late_by", DAY_MS // 2, row)).otherwise(_soon(setting, "received_in", 20_000, row))
     rows = truth.select(
-        "row", "number", "place", *observed(setting),
+        "row", "number", "place", "explored", *observed(setting),
         draws.pick("slot", SLOTS, row).cast("int").alias("slot"),
         shown_at_ms(setting).alias("shown_ms"),
         delay.alias("delay_ms"),

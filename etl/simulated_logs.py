@@ -62,6 +62,7 @@ def _standard_impressions() -> dict[str, Column]:
         "user": user_key(F.col("user")),
         "creative": creative,
         "slot": F.col("slot"),
+        "explore": F.col("explored"),
         "bid": F.col("bid_micros") / 1e6,
         "device": F.col("device"),
     }
@@ -87,6 +88,7 @@ def _shopping_impressions() -> dict[str, Column]:
         "campaign_no": F.col("campaign"),
         "advertiser_no": F.col("advertiser"),
         "shelf_place": F.col("slot"),
+        "picked_by": F.when(F.col("explored"), "DRAW").otherwise("RANKER"),
         "bid_cents": F.col("bid_micros") / 1e4,
         "device_class": F.upper("device"),
     }
@@ -111,6 +113,7 @@ def _video_impressions() -> dict[str, Column]:
         "campaign": campaign_key(F.col("campaign")),
         "advertiser": advertiser_key(F.col("advertiser")),
         "slot": F.col("slot"),
+        "random": F.col("explored").cast("int"),
         "bid_usd": F.when(F.col("spoiled"), "n/a").otherwise((F.col("bid_micros") / 1e6).cast("string")),
         "screen": _renamed("device", {"phone": "mobile", "tablet": "pad", "desktop": "computer", "tv": "tv"}),
     }

@@ -7,6 +7,7 @@ whole. DuckDB reads a version's Parquet files by name: Delta's log is not needed
   scores_current         the published day's scores
   scores_daily_summary   day, source, tower, campaign: rows, and sums and means of what they were predicted; published days alone
   calibration_bins       reliability diagrams of the models that served, before and after calibration
+  calibration_changes    held-out day, head, source, tower: ratio and normalised entropy of the model that served, beside a day and a week before
   drift_daily            night, table, feature: population stability index and share of unseen values, with the limits they were held to
   run_log                every stage of every run
 """
@@ -47,9 +48,25 @@ def view_queries(conf: Conf, tables: Mapping[str, str], engine: Engine) -> dict[
         f"{sums}, {means}, avg(utility) AS utility\nFROM {tables['scores']} WHERE day IN {published} GROUP BY day, source, tower, campaign_id",
         "calibration_bins": "SELECT c.day, c.measured_day, c.model, c.head, c.tower, c.stage, c.bin, c.rows, c.predicted, c.observed\n"
         f"FROM {tables['calibration_daily']} AS c JOIN {served} AS s ON s.day = c.day AND s.model = c.model",
+        "calibration_changes": _changes(tables["metrics"], served),
         "drift_daily": _drift(tables["runs"], engine),
         "run_log": f"SELECT day, run_id, stage, status, as_of, started_at, seconds, message FROM {tables['runs']}",
     }
+
+
+def _changes(metrics: str, served: str) -> str:
+    """A day or a week before: null where no night measured that day."""
+    earlier = {"day_before": 1, "week_before": 7}
+    then = ", ".join(f"{at}.{figure} AS {figure}_{at}" for figure in ("ratio", "ne") for at in earlier)
+    joins = "".join(
+        f"\nLEFT JOIN measured AS {at} ON {at}.measured_day = m.measured_day - INTERVAL '{days}' DAY "
+        + " ".join(f"AND {at}.{key} = m.{key}" for key in ("head", "source", "tower"))
+        for at, days in earlier.items()
+    )
+    return (
+        f"WITH measured AS (SELECT c.* FROM {metrics} AS c JOIN {served} AS s ON s.day = c.day AND s.model = c.model WHERE c.stage = 'calibrated')\n"
+        f"SELECT m.day, m.measured_day, m.model, m.head, m.source, m.tower, m.rows, m.positives, m.ratio, m.ne, {then}\nFROM measured AS m{joins}"
+    )
 
 
 def _drift(runs: str, engine: Engine) -> str:
@@ -89,7 +106,7 @@ def views_sql(spark: SparkSession, conf: Conf, engine: Engine) -> str:
 def sources_now(spark: SparkSession, conf: Conf, engine: Engine) -> dict[str, str]:
     """Table -> what stands for its current version after FROM. What is current is read first: it is written last."""
     found = {}
-    for table in (schemas.PUBLICATIONS, schemas.scores(conf), schemas.CALIBRATION_DAILY, schemas.RUNS):
+    for table in (schemas.PUBLICATIONS, schemas.scores(conf), schemas.METRICS, schemas.CALIBRATION_DAILY, schemas.RUNS):
         pinned = pin(spark, conf.workdir, table)
         names = ", ".join(_quoted(field.name, engine) for field in table.columns)
         if engine == "spark":

@@ -19,7 +19,7 @@ from etl.calibration_stats import binned
 from etl.grouped import KEYS, user_sums
 from etl.registry import calibrator_file
 from etl.schemas import ALL, CALIBRATION_DAILY, CALIBRATION_SEGMENTS, METRICS
-from etl.segments import AD, ADVERTISER, HOUR, closed_lists, segment_sums, with_common_segments
+from etl.segments import AD, ADVERTISER, EXPLORED, HOUR, closed_lists, segment_sums, with_common_segments
 from etl.session import side_by_side
 from etl.tables import frame_of, overwrite_days, read_days
 from jobs.calibrate import served_by
@@ -143,7 +143,8 @@ def segments_of(run: Run, rows: DataFrame) -> pd.DataFrame:
     conf, night, table = run.conf, run.night, schemas.examples(run.conf)
     examples = read_days(run.spark, conf.workdir, table, night.held_out, night.held_out)
     earlier = read_days(run.spark, conf.workdir, table, night.train_from, night.calibrate_to)
-    columns = [*closed_lists(conf.template), HOUR, ADVERTISER, AD]
+    told = any("explored" in source.columns for source in conf.sources.values())
+    columns = [*closed_lists(conf.template), HOUR, ADVERTISER, AD, *([EXPLORED] if told else [])]
     return segment_sums(rows, with_common_segments(examples, earlier), conf.heads, columns)
 
 

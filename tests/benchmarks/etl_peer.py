@@ -14,9 +14,9 @@ from pyspark.sql.window import Window
 DAYS_TO_LABEL = 4
 LOCAL = ("yyyy-MM-dd HH:mm:ss.SSS", "America/New_York")
 STANDARD = "request_id STRING, ts BIGINT, log_ts BIGINT, user STRING, creative STRUCT<id: STRING, campaign: STRING, advertiser: STRING>, \
-slot INT, bid DOUBLE, device STRING"
+slot INT, explore BOOLEAN, bid DOUBLE, device STRING"
 VIDEO = "view_uuid STRING, seen_local STRING, logged_local STRING, viewer STRING, clip STRING, campaign STRING, advertiser STRING, \
-slot INT, bid_usd DOUBLE, screen STRING"
+slot INT, random INT, bid_usd DOUBLE, screen STRING"
 USER = ("country", "age_band", "log_activity", "signal_0", "signal_1")
 AD = ("category", "format", "ad_age_days", "ad_vector")
 
@@ -45,6 +45,7 @@ def impressions(spark: SparkSession, landing: str) -> DataFrame:
                 "standard", F.col("request_id"), F.timestamp_millis("ts"), F.timestamp_millis("log_ts"), F.col("user"), F.col("creative.id")
             ),
             *paid(F.col("creative.campaign"), F.col("creative.advertiser"), F.col("slot"), F.col("bid") * 1000000, F.col("device")),
+            F.col("explore").alias("explored"),
         )
         .unionByName(
             shopping.select(
@@ -63,6 +64,7 @@ def impressions(spark: SparkSession, landing: str) -> DataFrame:
                     F.col("bid_cents") * 10000,
                     F.lower("device_class"),
                 ),
+                (F.col("picked_by") == "DRAW").alias("explored"),
             )
         )
         .unionByName(
@@ -84,6 +86,7 @@ def impressions(spark: SparkSession, landing: str) -> DataFrame:
                         "case screen when 'mobile' then 'phone' when 'pad' then 'tablet' when 'computer' then 'desktop' else screen end"
                     ),
                 ),
+                (F.col("random") == 1).alias("explored"),
             )
         )
         .where("impression_id IS NOT NULL AND shown_at IS NOT NULL AND received_at >= shown_at AND length(ad_id) > 0")

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from conf.schema import Head
 from conf.template import Template
-from etl.segments import AD, ADVERTISER, HOUR, closed_lists, segment_sums, with_common_segments
+from etl.segments import AD, ADVERTISER, EXPLORED, HOUR, closed_lists, segment_sums, with_common_segments
 
 HEADS = {"click": Head(action="click"), "good_click": Head(action="click", parent="click")}
 
@@ -44,19 +44,21 @@ def test_rows_are_summed_by_each_columns_values_before_and_after_calibration(spa
     }
 
 
-def test_every_row_has_an_hour_an_advertisers_size_and_an_ad_that_is_new_or_known(spark: SparkSession) -> None:
+def test_every_row_has_an_hour_an_advertisers_size_an_ad_that_is_new_or_known_and_may_have_been_explored(spark: SparkSession) -> None:
     # The largest advertiser has the first half of all impressions, so its tenth is the first; the next begins at half: the sixth; ties by id.
     shown = [("big", "a1")] * 5 + [("left", "a2")] * 2 + [("right", "a3")] * 2 + [("tiny", "a1"), (None, "a4")]
-    rows = [(f"i{n}", advertiser, ad, f"2026-05-01 {n:02d}:59:59") for n, (advertiser, ad) in enumerate(shown)]
-    columns = "impression_id STRING, advertiser_id STRING, ad_id STRING, shown STRING"
+    explored = [None, True] + [False] * 9
+    rows = [(f"i{n}", advertiser, ad, f"2026-05-01 {n:02d}:59:59", explored[n]) for n, (advertiser, ad) in enumerate(shown)]
+    columns = "impression_id STRING, advertiser_id STRING, ad_id STRING, shown STRING, explored BOOLEAN"
     examples = spark.createDataFrame(rows, columns).withColumn("shown_at", F.to_timestamp("shown"))
     earlier = spark.createDataFrame([("a1",), ("a3",), ("a1",)], "ad_id STRING")
-    found = with_common_segments(examples, earlier).select("impression_id", HOUR, ADVERTISER, AD).collect()
+    found = with_common_segments(examples, earlier).select("impression_id", HOUR, ADVERTISER, AD, EXPLORED).collect()
     assert len(found) == len(rows)
     by_id = {row["impression_id"]: tuple(row[1:]) for row in found}
-    assert by_id["i0"] == ("00", "tenth 01", "known") and by_id["i4"] == ("04", "tenth 01", "known")
-    assert by_id["i5"] == ("05", "tenth 06", "new") and by_id["i7"] == ("07", "tenth 08", "known")
-    assert by_id["i9"] == ("09", "tenth 10", "known") and by_id["i10"] == ("10", None, "new")
+    chosen, drawn = "chosen by the policy", "drawn to explore"
+    assert by_id["i0"] == ("00", "tenth 01", "known", None) and by_id["i1"] == ("01", "tenth 01", "known", drawn)
+    assert by_id["i5"] == ("05", "tenth 06", "new", chosen) and by_id["i7"] == ("07", "tenth 08", "known", chosen)
+    assert by_id["i9"] == ("09", "tenth 10", "known", chosen) and by_id["i10"] == ("10", None, "new", chosen)
 
 
 def test_only_features_of_closed_lists_make_segments() -> None:

@@ -45,9 +45,9 @@ def test_each_planted_fault_is_quarantined_on_its_day_and_nothing_else_is(spark,
 
 
 def test_the_logs_say_of_each_impression_what_is_true(spark, made):
-    """Clocks in three styles, ids in three styles: what ingest makes of them is the simulated user, ad, hour and moment."""
+    """Clocks, ids and words in three styles: what ingest makes of them is the simulated user, ad, hour and moment, and whether it was explored."""
     truth = truth_of(spark, made).select(
-        *(F.col(name).alias(f"true_{name}") for name in ("id", "source", "user", "ad", "hour", "shown_ms")), "day"
+        *(F.col(name).alias(f"true_{name}") for name in ("id", "source", "user", "ad", "hour", "shown_ms", "explored")), "day"
     )
     kept = ingested(spark, made, "impressions").where("verdict = 'kept'").drop("day")
     both = kept.join(truth, on=F.col("impression_id") == F.col("true_id"), how="left")
@@ -58,6 +58,7 @@ def test_the_logs_say_of_each_impression_what_is_true(spark, made):
         "hour": F.col("hour").cast("long") == F.col("true_hour"),
         "weekday": F.col("weekday") == F.date_format("day", "E"),
         "user": F.col("user_id").isNull() | (F.col("user_id") == F.format_string("u%06d", "true_user")),
+        "explored": F.col("explored") == F.col("true_explored"),
         "ad": F.col("ad_id") == F.format_string("a%06d", "true_ad"),
         "device": F.col("device").isNull() | F.col("device").isin("phone", "tablet", "desktop", "tv"),
         "bid": F.col("bid_micros").isNull() | (F.col("bid_micros") > 0),

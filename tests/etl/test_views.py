@@ -105,6 +105,23 @@ def test_drift_is_of_the_gate_that_last_passed_one_line_a_feature(spark: SparkSe
     assert in_both(spark, lake, "SELECT run_id, stage FROM run_log ORDER BY run_id") == [("r01", "gate"), ("r02", "gate")]
 
 
+def test_a_days_calibration_stands_beside_that_of_a_day_and_a_week_before(spark: SparkSession, tmp_path: Path) -> None:
+    conf = small_conf(str(tmp_path))
+    create_tables(spark, conf)
+    for later, ratio in ((0, 1.5), (6, 1.25), (7, 1.0)):
+        night = DAY + later * ONE_DAY
+        publish(spark, conf, night, f"r{later}", "model", "m1")
+        cell = {"head": "click", "source": "feed", "tower": schemas.ALL, "stage": "calibrated", "measured_day": night - 3 * ONE_DAY}
+        found = [cell | {"model": model, "ratio": ratio * factor, "ne": 0.5} for model, factor in (("m1", 1), ("m2", 9))]
+        overwrite_days(rows(spark, schemas.METRICS, found, day=night), conf.workdir, schemas.METRICS, night, night)
+    asked = "model, ratio, ratio_day_before, ratio_week_before, ne_day_before"
+    assert in_both(spark, conf, f"SELECT {asked} FROM calibration_changes ORDER BY measured_day") == [
+        ("m1", 1.5, None, None, None),
+        ("m1", 1.25, None, None, None),
+        ("m1", 1.0, 1.25, 1.5, 0.5),
+    ]
+
+
 def test_bins_are_of_models_that_served(spark: SparkSession, lake: Conf) -> None:
     assert in_both(spark, lake, "SELECT model, bin, rows FROM calibration_bins") == [("m1", 0, 9)]
 
@@ -112,7 +129,7 @@ def test_bins_are_of_models_that_served(spark: SparkSession, lake: Conf) -> None
 def test_views_of_empty_tables_are_empty(spark: SparkSession, tmp_path: Path) -> None:
     conf = small_conf(str(tmp_path))
     create_tables(spark, conf)
-    for view in ("scores_current", "scores_daily_summary", "calibration_bins", "drift_daily", "run_log"):
+    for view in ("scores_current", "scores_daily_summary", "calibration_bins", "calibration_changes", "drift_daily", "run_log"):
         assert in_both(spark, conf, f"SELECT * FROM {view}") == []
 
 
