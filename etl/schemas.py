@@ -132,6 +132,7 @@ METRICS = Table(
         column("positives", LONG, "rows with label 1"),
         column("predicted", DOUBLE, "sum of probabilities"),
         column("ratio", DOUBLE, "predicted / positives; null without positives"),
+        column("top_ratio", DOUBLE, "ratio of the tenth of the rows with the highest probability; null without positives among them"),
         column("ne", DOUBLE, "normalised entropy: log-loss / entropy of the base rate; null with one class"),
         column("auc", DOUBLE, "null with one class"),
         column("gauc", DOUBLE, "mean over rows of their user's own AUC, of users with both classes; null without any"),

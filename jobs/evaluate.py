@@ -112,6 +112,7 @@ def metric_rows(counted: pd.DataFrame, by_user: pd.DataFrame, groups: int) -> It
             "positives": int(bins.positives.sum()),
             "predicted": metrics.predicted(bins),
             "ratio": metrics.ratio(bins),
+            "top_ratio": metrics.ratio(metrics.at_the_top(bins)),
             "ne": metrics.normalized_entropy(bins),
             "auc": metrics.auc(bins),
             "gauc": None if gauc is None else round(gauc, 9),

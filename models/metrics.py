@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+#: Share of rows that are the top of a ranking.
+TOP = 0.1
+
 
 class Bins(NamedTuple):
     """N bins in ascending order of log-odds. Two of equal log-odds are ties."""
@@ -91,6 +94,13 @@ def ratio(bins: Bins) -> float | None:
     """Predicted over observed positives; None without positives."""
     observed = bins.positives.sum()
     return float(predicted(bins) / observed) if observed > 0 else None
+
+
+def at_the_top(bins: Bins, share: float = TOP) -> Bins:
+    """The bins with the highest log-odds that together hold `share` of the rows, or just more: one is never split, nor are ties."""
+    above = bins.rows.sum() - np.cumsum(bins.rows)
+    chosen = bins.log_odds >= bins.log_odds[above < share * bins.rows.sum()].min(initial=np.inf)
+    return Bins(bins.log_odds[chosen], bins.rows[chosen], bins.positives[chosen])
 
 
 def poisson_interval(count: float, confidence: float = 0.95) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from validation.figures import off_segments
 from validation.pages import FILTERS, FOLDER, NOTHING
 
 Row = Mapping[str, Any]
-NO_INTERVAL = ("ne", "gauc", "brier")  # of which only differences between models have one (models/verdict.py)
+NO_INTERVAL = ("top_ratio", "ne", "gauc", "brier")  # nothing here gives one
 
 
 def metrics_of(metrics: Sequence[Row]) -> list[dict[str, Any]]:

@@ -83,7 +83,7 @@ def _of_the_ledger(of: Asked) -> dict[str, str]:
 
 def _of_the_model(of: Asked) -> dict[str, str]:
     mine = f"WHERE day = {_day(of.day)} AND model = {_text(of.model)}"
-    metrics = ("rows", "positives", "ratio", "ne", "auc", "gauc", "brier", "ece", "ece_low", "ece_high", "ece_chance")
+    metrics = ("rows", "positives", "ratio", "top_ratio", "ne", "auc", "gauc", "brier", "ece", "ece_low", "ece_high", "ece_chance")
     return {
         "decision": f"SELECT model, verdict, reason, production, comparison FROM {of.table('models')}\nWHERE day = {_day(of.day)}",
         "metrics": f"SELECT head, source, tower, stage, {', '.join(metrics)} FROM {of.table('metrics')}\n{mine} ORDER BY head, source, tower, stage",

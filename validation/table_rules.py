@@ -112,6 +112,7 @@ def _metric_rules(conf: Conf) -> list[Rule]:
         # NaN is larger than any number in Spark, so the upper bounds refuse it too.
         Rule("predicted_at_most_rows", "predicted BETWEEN 0 AND rows", "a sum of as many probabilities", "predicted"),
         Rule("ratio_follows", ratio, "predicted / positives, null without positives", "ratio"),
+        Rule("top_ratio_positive", "top_ratio IS NULL OR (top_ratio > 0 AND top_ratio < double('infinity'))", "a ratio", "top_ratio"),
         Rule("ne_finite", "ne IS NULL OR (ne >= 0 AND ne < double('infinity'))", "a log-loss over an entropy", "ne"),
         _share("auc", "of pairs, those in the right order"),
         _share("gauc", "a mean of such shares"),

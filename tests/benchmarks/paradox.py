@@ -6,7 +6,7 @@ A world is simulated and built by the real ETL: six days to learn from (480,000 
 on, against the true probabilities, on 8 cells: click and good_click in three sources, scroll_up in two. Learning rates of each arm are chosen
 on two development worlds of `base`, which are not judged, and fixed for the rest; the eight judged seeds of each world were seen by no
 tuning. The gain is of `towers` over the best, in each world, of {separate, merged, merged_large} by their mean over cells (merged_blind is
-shown, and never counted); intervals draw worlds again. Also save and hide of five heads in one model against a model each.
+shown, and never counted); intervals draw worlds again. In `base` also save and hide of five heads in one model against a model each.
 
 Finished trainings are kept in the folder, and a world's tables until it is done, so it goes on where it stopped. One JSON line a world kind.
 """
@@ -47,6 +47,7 @@ ROOT = Path(__file__).parents[2]
 WORLDS = ("base", "null", "mild", "nested")
 RIVALS = ("merged", "merged_large", "separate")
 ARMS = ("towers", *RIVALS, "merged_blind", "single_task")
+OF_TASKS = "base"  # the world in which tasks are told apart too: five models cost as much as all other arms together
 CELLS = ("click", "good_click", "scroll_up")
 RARE = ("save", "hide")
 LEARNED, DEVELOPMENT = 6, 2  # days; worlds of base, its first seeds
@@ -120,7 +121,9 @@ def gains(tables: Iterable[pd.DataFrame]) -> list[dict[str, float]]:
         rare = ne[ne.index.get_level_values("head").isin(RARE)]
         line = {"gain": gain.mean(), "won": int((gain > 0).sum()), "cells": len(cells)}
         line |= {f"over_{name}": (1 - cells["towers"] / cells[name]).mean() for name in (*RIVALS, "merged_blind")}
-        lines.append(line | {"multi_task_save_hide": (1 - rare["towers"] / rare["single_task"]).mean()})
+        if "single_task" in rare:
+            line["multi_task_save_hide"] = (1 - rare["towers"] / rare["single_task"]).mean()
+        lines.append(line)
     return lines
 
 
@@ -158,8 +161,8 @@ if __name__ == "__main__":
     print(f"paradox: learning rates, times the configuration's: {rates}", file=sys.stderr)
     choices = {name: [Setting(rate, epochs) for epochs in EPOCHS] for name, rate in rates.items()}
     for world in given.worlds.split(","):
-        last = len(load_world(world).seeds)
-        tables = [judged(settings(given.folder, world, last - 8 + n, given.a_day), choices)[0] for n in range(given.seeds)]
+        last, arms = len(load_world(world).seeds), [name for name in ARMS if name != "single_task" or world == OF_TASKS]
+        tables = [judged(settings(given.folder, world, last - 8 + n, given.a_day), choices, arms)[0] for n in range(given.seeds)]
         of = gains(tables)
         line = {"benchmark": "paradox", "simulated": True, "world": world, "seeds": given.seeds, "rows_a_day": given.a_day, "rates": rates}
         line |= {name: interval([one[name] for one in of]) for name in of[0] if name not in ("won", "cells")}

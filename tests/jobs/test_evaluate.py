@@ -38,6 +38,7 @@ def test_each_row_is_calibrated_by_its_own_values_and_tower(spark: SparkSession)
     assert [row["predicted"] for row in whole] == pytest.approx([2.0, 1.75])
     assert [row["auc"] for row in whole] == [0.5, 1.0]
     assert [row["gauc"] for row in whole] == [0.5, 1.0]  # there is one user
+    assert [row["top_ratio"] for row in whole] == pytest.approx([1.0, 0.75])  # of four ties at 1 / 2; of the one row at 3 / 4
     assert found["(all)", "video", "raw"]["gauc"] is None
     assert found["b", "(all)", "calibrated"]["predicted"] == pytest.approx(0.75)
     assert found["(all)", "feed", "calibrated"]["ratio"] == pytest.approx(1.25)

@@ -13,6 +13,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from models.metrics import (
     Bins,
     GroupedAuc,
+    at_the_top,
     auc,
     brier,
     ece_equal_mass,
@@ -66,6 +67,15 @@ def test_ratio_is_predicted_over_observed():
     bins = Bins.of(np.array([0.0, log(3)]), np.array([4.0, 4.0]), np.array([1.0, 3.0]))
     assert predicted(bins) == pytest.approx(4 * 0.5 + 4 * 0.75)
     assert ratio(bins) == pytest.approx(5 / 4)
+
+
+def test_the_top_of_a_ranking_is_its_highest_bins_and_splits_neither_bins_nor_ties():
+    bins = Bins.of(np.array([0.0, 2.0, 1.0, -1.0, 0.0]), np.array([30, 5, 10, 45, 10]), np.array([8, 3, 1, 2, 1]))
+    cases = [(0.05, [5]), (0.1, [10, 5]), (0.15, [10, 5]), (0.16, [30, 10, 10, 5]), (1.0, [45, 30, 10, 10, 5])]
+    for share, rows in cases:
+        assert at_the_top(bins, share).rows.tolist() == rows
+    assert ratio(at_the_top(bins)) == pytest.approx((10 * sigmoid(np.array(1.0)) + 5 * sigmoid(np.array(2.0))) / 4)
+    assert ratio(at_the_top(Bins.of(*np.empty((3, 0))))) is None
 
 
 def test_the_calibration_error_by_hand():

@@ -182,6 +182,7 @@ def metric_rows(head: str) -> list[dict[str, Any]]:
                     **fixed,
                     "positives": 21 if few else 1_204,
                     "ratio": ratio,
+                    "top_ratio": None if few else 1.027,
                     "ne": ne,
                     "auc": None if few else 0.7412,
                     "gauc": None if few else 0.6543,

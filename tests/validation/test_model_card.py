@@ -16,7 +16,18 @@ from validation.model_card import as_json, as_markdown, intended_use, limits_of,
 
 def row(**changed: Any) -> dict[str, Any]:
     given = {"head": "click", "source": "(all)", "tower": "(all)", "stage": "calibrated", "rows": 1_000, "positives": 100, "ratio": 1.1}
-    return {**given, "auc": 0.8, "ne": 0.9, "gauc": 0.7, "brier": 0.05, "ece": 0.01, "ece_low": 0.008, "ece_high": 0.02, **changed}
+    return {
+        **given,
+        "auc": 0.8,
+        "ne": 0.9,
+        "gauc": 0.7,
+        "top_ratio": 1.2,
+        "brier": 0.05,
+        "ece": 0.01,
+        "ece_low": 0.008,
+        "ece_high": 0.02,
+        **changed,
+    }
 
 
 def made_up_card(**changed: Any) -> dict[str, Any]:
@@ -46,7 +57,7 @@ def test_each_metric_has_the_limits_that_are_known_and_none_else() -> None:
     # Byar's limits of 100 events are 81.36 and 121.63.
     assert found["ratio"] == {"value": 1.1, "low": pytest.approx(1.1 * 0.8136, abs=1e-3), "high": pytest.approx(1.1 * 1.2163, abs=1e-3)}
     assert found["auc"]["low"] < 0.8 < found["auc"]["high"] and found["ece"] == {"value": 0.01, "low": 0.008, "high": 0.02}
-    assert all(found[name]["low"] is None for name in ("ne", "gauc", "brier"))
+    assert all(found[name]["low"] is None for name in ("top_ratio", "ne", "gauc", "brier"))
     (none,) = metrics_of([row(positives=0, ratio=None, auc=None, ne=None, gauc=None)])
     assert none["ratio"] == none["auc"] == {"value": None, "low": None, "high": None}
 

@@ -69,7 +69,7 @@ def test_each_section_shows_its_numbers(page: str) -> None:
         "Gates": "2 of 3 expectations hold. Data Docs of Great Expectations",
         "Training": "4,840 rows/s on 2 ranks",
         "Calibrator": "save video identity 0.000 0.000 23 6,001 23 positives, fewer than calibration.min_positives 200",
-        "Metrics on the held-out day 2026-05-13": "click (all) 36,021 1,204 1.182 1.013 5.65% 0.861 0.853",
+        "Metrics on the held-out day 2026-05-13": "click (all) 36,021 1,204 1.182 1.013 5.65% 1.027 0.861 0.853",
         "Reliability on the held-out day": "36,000 rows, 146 positives: too few to judge",
         "Scores": "mean p, save 0.042%",
     }
@@ -151,9 +151,9 @@ def test_an_account_that_does_not_balance_says_so() -> None:
 
 
 def test_what_is_not_defined_is_a_dash_and_not_a_number(page: str) -> None:
-    # save in video has one class: no AUC. Its line has dashes where the others have .741 and, within users, .654.
+    # save in video has one class and no positive at the top: dashes where the others have 1.027, .741 twice and, within users, .654.
     line = re.search(r"save video 6,001 21 [^A-Za-z]*", words(page))
-    assert line is not None and line.group().count("\N{EN DASH}") == 3
+    assert line is not None and line.group().count("\N{EN DASH}") == 4
     assert " nan" not in words(page).lower()
 
 

@@ -33,7 +33,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "metrics": {
         **{"model": "m", "head": "click", "source": "(all)", "stage": "raw", "measured_day": BEFORE},
-        **{"rows": 10, "positives": 2, "predicted": 1.5, "ratio": 0.75, "ne": 0.9, "auc": 0.7, "gauc": 0.6, "ece": 0.1},
+        **{"rows": 10, "positives": 2, "predicted": 1.5, "ratio": 0.75, "ne": 0.9, "top_ratio": 0.8, "auc": 0.7, "gauc": 0.6, "ece": 0.1},
         **{"brier": 0.1, "ece_low": 0.05, "ece_high": 0.2, "ece_chance": 0.02},
     },
     "calibration_daily": {
@@ -107,6 +107,7 @@ FAULTS: dict[str, list[tuple[dict[str, Any], str]]] = {  # table -> what is chan
         ({"ne": INFINITE}, "ne_finite"),
         ({"auc": 1.01}, "auc_is_a_share"),
         ({"ece": NAN}, "ece_is_a_share"),
+        ({"top_ratio": 0.0}, "top_ratio_positive"),
         ({"brier": 1.5}, "brier_is_a_share"),
         ({"ece_low": 0.3}, "ece_limits_in_order"),
         ({"ece_chance": -0.1}, "ece_chance_is_a_share"),
