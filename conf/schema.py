@@ -36,6 +36,11 @@ class Head(Strict):
     )
     parent: Name | None = Field(None, description="head under which this one is conditional: p = p(parent) x p(this | parent)")
     utility_weight: float = Field(0.0, description="weight of this head's probability in utility (negative for hide)")
+    utility_times_bid: bool = Field(
+        False,
+        description="whether its part of the utility is multiplied by the row's bid, in the account's currency; a row without a bid gets 0 for it, "
+        "and the flag unknown_bid",
+    )
 
 
 class Clock(Strict):

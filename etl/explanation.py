@@ -18,12 +18,13 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf.schema import Conf
+from conf.schema import Conf, Head
 from conf.template import Template
 from etl import schemas
 from etl.candidates import with_features, with_features_of_either
 from etl.scores import Numbers, mapped_numbers
 from etl.tables import read_days
+from etl.utility import UTILITY, price
 
 FACTORS = ("model", "calibrator", "features", "inventory")
 SEGMENT, FEATURES, INVENTORY, ALL_ROWS = "_segment", "_features", "_inventory", "(all)"
@@ -66,61 +67,64 @@ class Sums:
     rows: np.ndarray
     probability: np.ndarray  # sum of p
     expected: np.ndarray  # sum of p x expected_impressions
+    worth: np.ndarray  # sum of p, x bid where the head's part of the utility is
 
     def of(self, quantity: str, weights: Mapping[str, float]) -> np.ndarray:
         """[2, 2, 2, 2, S]: `expected_<head>` is a sum over rows, `p_<head>` and `utility` are means; NaN of no rows."""
         if quantity.startswith("expected_"):
             return self.expected[..., self.heads.index(quantity.removeprefix("expected_"))]
         with np.errstate(invalid="ignore", divide="ignore"):
-            mean = self.probability / self.rows[None, None, None, :, :, None]
+            mean = (self.worth if quantity == UTILITY else self.probability) / self.rows[None, None, None, :, :, None]
         return mean_of(quantity, mean, weights)
 
 
 def mean_of(quantity: str, mean_H: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
-    """[...] from mean probabilities [..., H], heads as in `weights`: utility, or the mean of the head that `quantity` names."""
-    if quantity == "utility":
+    """[...] from means [..., H], heads as in `weights`: utility of what they are worth, or of probabilities the head that `quantity` names."""
+    if quantity == UTILITY:
         return mean_H @ np.array(list(weights.values()))
     return mean_H[..., list(weights).index(quantity.split("_", 1)[1])]
 
 
 def sums_of(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], values: Mapping[str, Sequence[str]], chosen: Chosen) -> Sums:
     """Every mixture of the two days, which are not the same one. `values`: as `Side.under` takes them."""
-    heads, one_model = list(conf.heads), sides[0].model == sides[1].model
+    one_model = sides[0].model == sides[1].model
     days = sides[0].scored, sides[1].scored
     rows = reduce(DataFrame.unionByName, (chosen.rows(spark, conf, day) for day in days))
     known = with_features_of_either(rows, spark, conf, days).withColumnRenamed("features", FEATURES)
     known = known.withColumn(INVENTORY, (F.col("day") == F.lit(days[1])).cast("int"))
     calibrators = [side.calibrator for side in sides]
-    found = [_summed(known, side, heads, calibrators, values) for side in (sides[:1] if one_model else sides)]
-    return _joined(found * 2 if one_model else found, heads)
+    found = [_summed(known, side, conf.heads, calibrators, values) for side in (sides[:1] if one_model else sides)]
+    return _joined(found * 2 if one_model else found, list(conf.heads))
 
 
 def _summed(
-    known: DataFrame, side: Side, heads: Sequence[str], calibrators: Sequence[str], values: Mapping[str, Sequence[str]]
+    known: DataFrame, side: Side, heads: Mapping[str, Head], calibrators: Sequence[str], values: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
-    """(features, inventory, segment) -> rows, and per calibrator and head the sums of p and of p x expected_impressions."""
-    outputs = [f"{calibrator}_{head}" for calibrator in range(len(calibrators)) for head in heads]
+    """(features, inventory, segment) -> rows, and per calibrator and head the sums of p, of p x expected_impressions and of what p is worth."""
+    outputs = {f"{calibrator}_{name}": head for calibrator in range(len(calibrators)) for name, head in heads.items()}
     keys, numbers = (FEATURES, INVENTORY, SEGMENT), side.under(calibrators, values)
-    scored = mapped_numbers(known, side.template, side.towers, (*keys, "expected_impressions"), outputs, numbers, values)
+    kept = (*keys, "expected_impressions", "bid_micros")
+    scored = mapped_numbers(known, side.template, side.towers, kept, list(outputs), numbers, values)
     sums: list[Column] = [F.count(F.lit(1)).alias("rows")]
-    for name in outputs:
-        sums += [F.sum(name).alias(f"p_{name}"), F.sum(F.col(name) * F.col("expected_impressions")).alias(f"expected_{name}")]
+    for name, head in outputs.items():
+        by = {"p": F.lit(1.0), "expected": F.col("expected_impressions"), "worth": F.expr(price(head))}
+        sums += [F.sum(F.col(name) * factor).alias(f"{what}_{name}") for what, factor in by.items()]
     return scored.groupBy(*keys).agg(*sums).toPandas().set_index(list(keys))
 
 
 def _joined(of_models: Sequence[pd.DataFrame], heads: Sequence[str]) -> Sums:
     segments = sorted(set(of_models[0].index.get_level_values(SEGMENT)))
     shape = (2, 2, 2, 2, len(segments), len(heads))
-    probability, expected, rows = np.zeros(shape), np.zeros(shape), np.zeros((2, len(segments)))
+    sums, rows = {what: np.zeros(shape) for what in ("p", "expected", "worth")}, np.zeros((2, len(segments)))
     for model, (features, inventory) in product((0, 1), product((0, 1), repeat=2)):
         wanted = pd.MultiIndex.from_product([[features], [inventory], segments])
         whole = of_models[model].reindex(wanted).fillna(0.0)
         rows[inventory] = whole["rows"]
         for calibrator, (h, head) in product((0, 1), enumerate(heads)):
             at = (model, calibrator, features, inventory, slice(None), h)
-            probability[at] = whole[f"p_{calibrator}_{head}"]
-            expected[at] = whole[f"expected_{calibrator}_{head}"]
-    return Sums(segments, list(heads), rows, probability, expected)
+            for what, of in sums.items():
+                of[at] = whole[f"{what}_{calibrator}_{head}"]
+    return Sums(segments, list(heads), rows, sums["p"], sums["expected"], sums["worth"])
 
 
 def published_sums(spark: SparkSession, conf: Conf, days: Sequence[date], chosen: Chosen) -> pd.DataFrame:
@@ -134,16 +138,25 @@ def published_sums(spark: SparkSession, conf: Conf, days: Sequence[date], chosen
 
 
 def feature_means(
-    spark: SparkSession, conf: Conf, side: Side, numbers: Numbers, values: Mapping[str, Sequence[str]], features: int, chosen: Chosen
+    spark: SparkSession,
+    conf: Conf,
+    side: Side,
+    numbers: Numbers,
+    values: Mapping[str, Sequence[str]],
+    features: int,
+    chosen: Chosen,
+    quantity: str,
 ) -> np.ndarray:
-    """float64 [1 + features, H]: mean probabilities of the chosen rows (of SAMPLED of them where there are more) as they are, and without each
-    feature. `numbers` gives these side by side."""
-    rows, heads = chosen.rows(spark, conf, side.scored), list(conf.heads)
+    """float64 [1 + features, H]: mean probabilities, for `utility` of what they are worth, of the chosen rows (of SAMPLED of them where there are
+    more) as they are, and without each feature. `numbers` gives these side by side."""
+    rows, heads = chosen.rows(spark, conf, side.scored), conf.heads
     share = min(1.0, SAMPLED / max(rows.count(), 1))
     some = rows.where(F.pmod(F.xxhash64("inventory_id"), F.lit(1_000_000)) < round(1_000_000 * share))
-    outputs = [f"{without}_{head}" for without in range(1 + features) for head in heads]
+    outputs = {
+        f"{without}_{name}": price(head) if quantity == UTILITY else "1D" for without in range(1 + features) for name, head in heads.items()
+    }
     known = with_features(some, spark, conf, side.scored, side.scored)
-    scored = mapped_numbers(known, side.template, side.towers, (SEGMENT,), outputs, numbers, values)
-    found = scored.agg(*(F.avg(name).alias(name) for name in outputs)).first()
+    scored = mapped_numbers(known, side.template, side.towers, (SEGMENT, "bid_micros"), list(outputs), numbers, values)
+    found = scored.agg(*(F.avg(F.col(name) * F.expr(factor)).alias(name) for name, factor in outputs.items())).first()
     assert found is not None
     return np.array([np.nan if mean is None else mean for mean in found]).reshape(1 + features, len(heads))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import reduce
-from operator import add
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame
@@ -13,6 +11,7 @@ from pyspark.sql import functions as F
 
 from conf.schema import Head
 from etl.ordering import with_global_index
+from etl.utility import utility
 
 TOP_SHARE = 0.01
 
@@ -27,7 +26,7 @@ class OrderChange(NamedTuple):
 
 def order_change(scores: DataFrame, heads: Mapping[str, Head]) -> OrderChange:
     """`scores`: rows of one day by one model, at least one."""
-    raw = reduce(add, (F.col(f"p_{name}_raw") * head.utility_weight for name, head in heads.items()))
+    raw = F.expr(utility(heads, "_raw"))
     by_raw, rows = with_global_index(scores.select("inventory_id", "rank", raw.alias("raw")), "raw", "inventory_id", descending=True)
     top = math.ceil(rows * TOP_SHARE)
     kept = F.count_if((F.col("rank") <= top) & (F.col("index") < top))

@@ -397,11 +397,11 @@ def scores(conf: Conf) -> Table:
             *(
                 field
                 for field in INVENTORY_COLUMNS
-                if field.name in ("source", "tower", "campaign_id", "advertiser_id", "expected_impressions")
+                if field.name in ("source", "tower", "campaign_id", "advertiser_id", "bid_micros", "expected_impressions")
             ),
             *(column(f"p_{head}_raw", DOUBLE, "probability before calibration (a child's includes its parent's)") for head in heads),
             *(column(f"p_{head}", DOUBLE, "calibrated probability (a child's includes its parent's)") for head in heads),
-            column("utility", DOUBLE, "sum of utility_weight x calibrated probability"),
+            column("utility", DOUBLE, "sum of utility_weight x calibrated probability, and x bid where a head asks for it"),
             column("rank", LONG, "1 is the highest utility of the day; ties by inventory_id"),
             column("percentile", DOUBLE, "share of the day's other rows ranked below, in [0, 1]"),
             *(column(f"expected_{head}", DOUBLE, "p x expected_impressions") for head in heads),
@@ -410,7 +410,7 @@ def scores(conf: Conf) -> Table:
                 "flags",
                 ArrayType(STRING, False),
                 "unknown_user; unknown_tower: scored by the shared tower; imputed: a number was missing, and its mean stands in; "
-                "out_of_range: a number beyond what training clipped at",
+                "out_of_range: a number beyond what training clipped at; unknown_bid: a head asks for the bid, and there is none",
             ),
             column("calibrator", STRING, "hash of the calibrator"),
             column("inventory_version", LONG, "Delta version of inventory it was made from"),

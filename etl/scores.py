@@ -7,8 +7,7 @@ handed in as a picklable callable of numpy arrays, so this package needs no torc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial, reduce
-from operator import add
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from conf.template import Template
 from etl.encoding import encoded, encoded_columns, with_codes
 from etl.ordering import with_global_index
 from etl.schemas import MADE_FROM, scores, segment_columns, served
+from etl.utility import UTILITY, asks_for_bids, utility
 
 #: Encoded columns, each [N] -> numbers [N, columns].
 Numbers = Callable[[Mapping[str, np.ndarray]], np.ndarray]
@@ -34,7 +34,7 @@ Values = Mapping[str, Sequence[str]]
 #: how many lie beyond what training clipped at.
 FACTS = ("unseen_share", "imputed", "out_of_range")
 KEPT = "__kept_"  # a kept column may share its name with an encoded one (source, tower)
-ABOUT = ("inventory_id", "source", "tower", "campaign_id", "advertiser_id", "expected_impressions", "day", "__unknown_user")
+ABOUT = ("inventory_id", "source", "tower", "campaign_id", "advertiser_id", "bid_micros", "expected_impressions", "day", "__unknown_user")
 
 
 class ScoringError(RuntimeError):
@@ -120,7 +120,7 @@ def score_encoded(
     """
     table = scores(conf)
     scored = _scored(rows, conf, template, towers, predict, segments or {}).localCheckpoint()
-    ranked, count = with_global_index(scored, "utility", "inventory_id", descending=True)
+    ranked, count = with_global_index(scored, UTILITY, "inventory_id", descending=True)
     # Share of the day's other rows ranked below: 1 for the best, 0 for the last; a row without others is the best.
     percentile = (F.lit(count - 1) - F.col("index")) / F.lit(count - 1) if count > 1 else F.lit(1.0)
     alike = {name: F.lit(made_from[name]).cast(table.schema[name].dataType) for name in MADE_FROM}
@@ -133,16 +133,18 @@ def _scored(rows: DataFrame, conf: Conf, template: Template, towers: Sequence[st
     heads = list(conf.heads)
     outputs = [*(f"p_{head}_raw" for head in heads), *(f"p_{head}" for head in heads), *FACTS]
     scored = mapped_encoded(rows, _inputs(template, segments), ABOUT, outputs, partial(_raw_and_calibrated, predict))
-    utility = reduce(add, (F.col(f"p_{name}") * head.utility_weight for name, head in conf.heads.items()))
     expected = {f"expected_{head}": F.col(f"p_{head}") * F.col("expected_impressions") for head in heads}
     true_of = {
         "unknown_user": F.col("__unknown_user"),
         "unknown_tower": ~F.col("tower").isin(list(towers)),
         "imputed": F.col("imputed") > 0,
         "out_of_range": F.col("out_of_range") > 0,
+        "unknown_bid": F.lit(asks_for_bids(conf.heads)) & F.col("bid_micros").isNull(),
     }
     flags = F.array_compact(F.array(*(F.when(holds, F.lit(flag)) for flag, holds in true_of.items())))
-    return scored.withColumns({"utility": utility, **expected, "flags": flags}).drop("__unknown_user", "imputed", "out_of_range")
+    return scored.withColumns({UTILITY: F.expr(utility(conf.heads)), **expected, "flags": flags}).drop(
+        "__unknown_user", "imputed", "out_of_range"
+    )
 
 
 def _encoded_beside(frame: DataFrame, template: Template, towers: Sequence[str], keep: Sequence[str], segments: Values) -> DataFrame:

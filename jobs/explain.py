@@ -33,6 +33,7 @@ from etl.runs import fingerprint
 from etl.session import start
 from etl.splits import ONE_DAY
 from etl.tables import read_days
+from etl.utility import UTILITY
 from jobs.common import DONE, SCORING, USAGE, StageFailed, conf_of, day_option, main, parser
 from models.bundle import read_meta
 from models.counterfactual import all_values, under_calibrators, without_each
@@ -73,7 +74,7 @@ def options() -> argparse.ArgumentParser:
 def require_columns(conf: Conf, asked: argparse.Namespace) -> None:
     """Fill in `of`, and refuse names that are no columns."""
     asked.of = asked.of or f"expected_{next(iter(conf.heads))}"
-    can = ["utility", *(f"{kind}_{head}" for kind in ("p", "expected") for head in conf.heads)]
+    can = [UTILITY, *(f"{kind}_{head}" for kind in ("p", "expected") for head in conf.heads)]
     if asked.of not in can:
         raise StageFailed(f"--of names {asked.of}; it may name {', '.join(can)}", USAGE)
     strings = [field.name for field in schemas.inventory(conf).columns if field.dataType == schemas.STRING]
@@ -159,7 +160,7 @@ def features_of(spark: SparkSession, conf: Conf, side: Side, weights: dict[str, 
     features = [feature for feature in side.template.features if feature.family != "serving"]
     values = all_values([side.calibrator])
     numbers = partial(without_each, str(model_dir(conf, side.model)), side.calibrator, values, features)
-    mean = mean_of(of, feature_means(spark, conf, side, numbers, values, len(features), chosen), weights)
+    mean = mean_of(of, feature_means(spark, conf, side, numbers, values, len(features), chosen, of), weights)
     found = [
         {"feature": feature.column, "family": feature.family, "mean": float(mean[0]), "without": float(mean[1 + number])}
         for number, feature in enumerate(features)

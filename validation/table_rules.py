@@ -13,6 +13,7 @@ from conf.source import Kind
 from conf.template import Feature
 from etl.history import kinds
 from etl.schemas import Table
+from etl.utility import utility
 from validation.rules import Rule, present, row_rules
 
 CLOSE = 1e-9  # sums in another order differ in their last bits
@@ -85,11 +86,10 @@ def _score_rules(conf: Conf) -> list[Rule]:
         rules.append(
             Rule(f"expected_{name}_is_a_product", holds, f"p_{name} x expected_impressions, null without them", f"expected_{name}")
         )
-    utility = " + ".join(f"{head.utility_weight!r}D * p_{name}" for name, head in conf.heads.items())
-    holds = f"abs(utility - ({utility})) <= {CLOSE} * (1 + abs(utility))"
+    holds = f"abs(utility - ({utility(conf.heads)})) <= {CLOSE} * (1 + abs(utility))"
     return [
         *rules,
-        Rule("utility_is_the_weighted_sum", holds, "sum of utility_weight x calibrated probability", "utility"),
+        Rule("utility_is_the_weighted_sum", holds, "sum of utility_weight x calibrated probability (x bid)", "utility"),
         Rule("rank_counts_from_1", "rank >= 1", "1 is the highest utility of the day", "rank"),
         Rule("percentile_is_a_share", "percentile BETWEEN 0 AND 1", "the share of the day's other rows ranked below", "percentile"),
     ]

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import PythonException
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 
 from conf.training import ModelConf, Training
 from etl import schemas
@@ -23,6 +24,7 @@ from models.calibration import Calibrator, Cell
 from models.predictor import load_predictor, predict, predict_probabilities
 from models.trainer import TrainRequest, train
 from tests.small import DAY, at, rows, small_conf
+from validation.table_rules import rules_of
 
 BASE = small_conf().model_dump(mode="json")["heads"]
 WEIGHTS = {"click": 1.0, "good_click": 0.25, "scroll_up": -0.5}
@@ -163,6 +165,23 @@ def test_flags_name_what_a_score_rests_on_less_than_others(scores: dict[str, Row
         "e": [],
     }
     assert {name: row["unseen_share"] for name, row in scores.items()} == {"a": 0.25, "b": 0.15, "c": 0.15, "d": 0.45, "e": 0.1}
+
+
+def test_where_a_head_asks_for_it_its_part_of_utility_is_multiplied_by_the_bid(spark: SparkSession) -> None:
+    heads = {name: {**head, "utility_weight": WEIGHTS[name], "utility_times_bid": name == "click"} for name, head in BASE.items()}
+    conf = small_conf(heads=heads)
+    given = inventory(spark, {"inventory_id": "a", "bid_micros": 2_500_000}, {"inventory_id": "b", "bid_micros": 0}, {"inventory_id": "c"})
+    found = by_id(score_inventory(given, conf, conf.template, TOWERS, probabilities, made_from=MADE_FROM))
+    others = 0.2 / 4 - 0.1 / 2
+    assert {name: (row["utility"], row["bid_micros"], row["flags"]) for name, row in found.items()} == {
+        "a": (pytest.approx(0.4 * 2.5 + others), 2_500_000, []),
+        "b": (pytest.approx(others), 0, []),
+        "c": (pytest.approx(others), None, ["unknown_bid"]),
+    }
+    changed = spark.createDataFrame(found.values(), schemas.scores(conf).schema)
+    (rule,) = (rule for rule in rules_of(schemas.scores(conf), conf) if rule.column == "utility")
+    assert changed.where(rule.broken).count() == 0
+    assert changed.withColumn("bid_micros", F.lit(1_000_000).cast("long")).where(rule.broken).count() == 3
 
 
 def test_a_row_alone_is_the_best_and_no_rows_are_no_scores(spark: SparkSession) -> None:

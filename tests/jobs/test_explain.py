@@ -44,6 +44,7 @@ CANDIDATES = [
         "tower": TOWERS[n % 2],
         "hour": str(n % 24),
         "expected_impressions": 1.0 + n % 4,
+        "bid_micros": 250_000 * (n % 5) or None,
     }
     for n in range(60)
 ]
@@ -92,8 +93,10 @@ def scored_day(spark: SparkSession, conf: Conf, day: Any, model: str, text: str,
 
 @pytest.fixture(scope="module")
 def first(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Conf:
-    """Two models, and a first day scored."""
-    conf = small_conf(str(tmp_path_factory.mktemp("explain")))
+    """Two models, and a first day scored; a click is worth the row's bid."""
+    heads = small_conf().model_dump(mode="json")["heads"]
+    heads["click"]["utility_times_bid"], heads["scroll_up"]["utility_weight"] = True, -0.3
+    conf = small_conf(str(tmp_path_factory.mktemp("explain")), heads=heads)
     create_tables(spark, conf)
     made_model(conf, "m1", 1)
     made_model(conf, "m2", 2)
@@ -105,6 +108,13 @@ def explained(spark: SparkSession, conf: Conf, *more: str) -> dict[str, Any]:
     asked = options().parse_args(["--conf-file", "unused", "--day", AFTER.isoformat(), *more])
     require_columns(conf, asked)
     return answer(spark, conf, (side_of(spark, conf, asked.against or BEFORE), side_of(spark, conf, AFTER)), asked)
+
+
+def published_mean(spark: SparkSession, conf: Conf, column: str) -> float:
+    """Over the rows of the second day."""
+    found = read_days(spark, conf.workdir, schemas.scores(conf), AFTER, AFTER).agg(F.avg(column)).first()
+    assert found is not None
+    return float(found[0])
 
 
 def older(ads: Rows) -> Rows:
@@ -132,6 +142,8 @@ def test_what_changed_alone_has_all_of_the_change(spark: SparkSession, first: Co
     assert whole["parts"][factor] == pytest.approx(change, rel=0.01)
     assert sum(whole["parts"].values()) == pytest.approx(change)
     assert max(told["differs_from_published"]) < 1e-9
+    mean = published_mean(spark, first, of)
+    assert whole["after"] == pytest.approx(mean * whole["rows"][1] if of.startswith("expected_") else mean)
     assert whole["rows"] == [60, 50 if factor == "inventory" else 60]
 
 
@@ -171,6 +183,8 @@ def test_what_features_are_worth_and_scores_that_do_not_come_out_again_are_said_
     kept = read_days(spark, first.workdir, table, BEFORE, BEFORE).localCheckpoint()
     told = explained(spark, first, "--features", "--by", "campaign_id", "--value", "c1")
     assert sorted(row["feature"] for row in told["features"]) == ["ad_age_days", "country", "hour", "user_id"]
+    (worth,) = {row["mean"] for row in explained(spark, first, "--features", "--of", "utility")["features"]}
+    assert worth == pytest.approx(published_mean(spark, first, "utility"))
     effects = [abs(row["mean"] - row["without"]) for row in told["features"]]
     assert effects == sorted(effects, reverse=True) and effects[-1] > 0
     text = "\n".join(lines_of(told))
