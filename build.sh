@@ -186,6 +186,10 @@ PY
   keep "$SCRATCH/ivy/jars" "$ADTOWER_CACHE/jars"
 }
 
+archive_classes() {  # each driver starts faster by it; where it can't be made that is all that is lost
+  python -m etl.class_archive || echo 'no archive of classes: drivers start without'
+}
+
 spark_defaults() {  # what a bare `spark-submit` of .venv runs with; a job started by python sets the same itself
   local home
   home=$(python -c 'import pyspark; print(pyspark.__path__[0])')
@@ -235,6 +239,7 @@ setup() {  # setup [airflow]: with it, Airflow's environment too
 
   jars_stand || step "resolving the jars of Delta and Avro" resolve_jars
   once spark "$ADTOWER_CACHE $(cat jars.lock)" "telling spark-submit where the jars are" spark_defaults
+  once classes "$JAVA_HOME $(locked pyspark) $ADTOWER_CACHE $(cat jars.lock)" "archiving the classes of Spark and Delta" archive_classes
   [[ -d $ADTOWER_CACHE/obd ]] || step "fetching the Open Bandit sample" fetch_open_bandit
   once project "$ROOT $(cat setup.cfg pyproject.toml | sha256sum)" "installing adtower" install_project
   if [[ ${1:-} == airflow ]]; then

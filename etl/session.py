@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from pyspark import inheritable_thread_target
@@ -43,6 +46,10 @@ TUNING = {
 }
 
 
+#: Classes that were loaded once (etl/class_archive.py).
+ARCHIVE = Path(sys.prefix) / "spark-classes" / "archive.jsa"
+
+
 class SessionError(RuntimeError):
     """Spark could not be started as the suite needs it."""
 
@@ -55,16 +62,19 @@ def start(conf: SparkConf, name: str) -> SparkSession:
     builder = builder.config("spark.sql.shuffle.partitions", conf.shuffle_partitions)
     builder = builder.config("spark.databricks.delta.snapshotPartitions", conf.snapshot_partitions)
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        jars = delta_jars()
         builder = (
             builder.master(conf.master)
             .config("spark.driver.memory", conf.driver_memory)
-            .config("spark.driver.extraJavaOptions", conf.driver_java_options)
+            .config("spark.driver.extraJavaOptions", conf.driver_java_options + archived_classes())
             .config("spark.driver.host", "127.0.0.1")
             .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.ui.enabled", "false")
-            .config("spark.jars", ",".join(delta_jars()))
+            .config("spark.jars", ",".join(jars))
+            .config("spark.driver.extraClassPath", ":".join(jars))
         )
-    spark = builder.getOrCreate()
+    with _without_spark_defaults():
+        spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     require(spark)
     return spark
@@ -87,6 +97,25 @@ def as_done(work: Callable[[Item], Made], items: Iterable[Item], threads: int = 
         asked = {pool.submit(in_thread, item): item for item in items}
         for done in as_completed(asked):
             yield asked[done], done.result()
+
+
+@contextmanager
+def _without_spark_defaults() -> Iterator[None]:
+    """A driver that starts inside reads no folder of Spark's defaults, which are for spark-submit alone: a class path with a folder that holds
+    files fits no archive. A folder that the environment names as SPARK_CONF_DIR stays; then Java goes without the archive."""
+    if "SPARK_CONF_DIR" in os.environ:
+        yield
+        return
+    os.environ["SPARK_CONF_DIR"] = str(ARCHIVE.parent / "no-configuration")
+    try:
+        yield
+    finally:
+        del os.environ["SPARK_CONF_DIR"]
+
+
+def archived_classes() -> str:
+    """Options of a Java that is about to start; it says nothing of an archive that does not fit."""
+    return f" -XX:SharedArchiveFile={ARCHIVE} -Xlog:cds*=off" if ARCHIVE.is_file() else ""
 
 
 def delta_jars() -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -66,12 +67,16 @@ def table_stands(spark: SparkSession, workdir: str | Path, table: Table) -> bool
         return False
     missing, foreign = difference(spark.read.format("delta").load(path).schema, table.schema)
     if missing or foreign:
-        raise TableError(
-            f"table {table.name} at {path}: missing {[f'{field.name} {field.dataType.simpleString()}' for field in missing] or 'nothing'}, "
-            f"not in the configuration {[field.name for field in foreign] or 'nothing'}. "
-            f"Run `python jobs/migrate.py --conf-file ...` (--dry-run shows what it would change), or give the configuration a new workdir"
-        )
+        raise _lags(f"table {table.name} at {path}", missing, foreign)
     return True
+
+
+def _lags(what: str, missing: Sequence[StructField], foreign: Sequence[StructField]) -> TableError:
+    return TableError(
+        f"{what}: missing {[f'{field.name} {field.dataType.simpleString()}' for field in missing] or 'nothing'}, "
+        f"not in the configuration {[field.name for field in foreign] or 'nothing'}. "
+        f"Run `python jobs/migrate.py --conf-file ...` (--dry-run shows what it would change), or give the configuration a new workdir"
+    )
 
 
 def create_table(spark: SparkSession, workdir: str | Path, table: Table) -> None:
@@ -106,11 +111,20 @@ def is_retired(field: StructField) -> bool:
 
 
 def read(spark: SparkSession, workdir: str | Path, table: Table, version: int | None = None) -> DataFrame:
-    """Rows of the table: the columns of the configuration, in its order; retired ones are left out."""
+    """Rows of the table: the columns of the configuration, in its order; retired ones are left out. TableError where it lacks one."""
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
-    return reader.load(table_path(workdir, table.name)).select(*(field.name for field in table.columns))
+    path = table_path(workdir, table.name)
+    frame = reader.load(path)
+    try:
+        return frame.select(*(field.name for field in table.columns))
+    except AnalysisException as error:
+        missing, foreign = difference(frame.schema, table.schema)
+        if not missing:
+            raise
+        at = f"version {version} of table {table.name} at {path}" if version is not None else f"table {table.name} at {path}"
+        raise _lags(at, missing, foreign) from error
 
 
 def read_days(spark: SparkSession, workdir: str | Path, table: Table, first: date, last: date, version: int | None = None) -> DataFrame:

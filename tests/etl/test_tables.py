@@ -59,6 +59,10 @@ def test_a_table_that_lags_behind_the_configuration_is_refused(spark: SparkSessi
     wider = small_conf(conf.workdir, template={"features": [context]})
     with pytest.raises(TableError, match=r"impressions .* missing \['format string'\]"):
         create_table(spark, conf.workdir, schemas.impressions(wider))
+    with pytest.raises(TableError, match=r"impressions .* missing \['format string'\].*jobs/migrate.py"):
+        read(spark, conf.workdir, schemas.impressions(wider))
+    with pytest.raises(TableError, match=r"version 0 of table impressions"):
+        read(spark, conf.workdir, schemas.impressions(wider), version=0)
 
 
 def test_the_content_hash_sees_values_and_counts_but_neither_order_nor_files(spark: SparkSession) -> None:

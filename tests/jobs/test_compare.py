@@ -85,11 +85,14 @@ def test_the_large_merged_model_has_at_least_the_parameters_of_the_towers_and_no
     assert size_of(merged.model, merged_rows) < wanted <= found < 1.2 * wanted
 
 
-def test_an_arm_that_is_none_and_a_split_without_rows_are_refused(compared: tuple[Place, str]) -> None:
-    made, _ = compared
-    code, said = made.run("compare", "--arms", "towers,tower")
+def test_an_arm_that_is_none_is_refused(compared: tuple[Place, str]) -> None:
+    code, said = compared[0].run("compare", "--arms", "towers,tower")
     assert code == 2 and "tower" in said and "merged_blind" in said
-    code, said = made.run("compare", "--split-at", day(1))
+
+
+@pytest.mark.slow
+def test_a_split_without_rows_is_refused(compared: tuple[Place, str]) -> None:
+    code, said = compared[0].run("compare", "--split-at", day(1))
     assert code == 2 and "no rows to learn" in said and "--split-at" in said
 
 

@@ -71,6 +71,7 @@ def test_the_summary_for_the_program_that_started_it_is_of_the_night_that_the_ex
     assert (summary["day"], summary["exit_code"], summary["reason"]) == ("2026-05-11", 7, "LockHeld: another run")
 
 
+@pytest.mark.slow  # a night without files is a test of test_nightly.py too
 def test_two_nights_without_files_are_both_tried_by_the_command(clean: Place, tmp_path: Path) -> None:
     empty = place(tmp_path / "empty", "tiny", landing=tmp_path / "nothing")
     code, told = empty.run("nightly", "--from", day(1), "--to", day(2), "--on-failure", "go-on")
