@@ -239,7 +239,8 @@ setup() {  # setup [airflow]: with it, Airflow's environment too
 
   jars_stand || step "resolving the jars of Delta and Avro" resolve_jars
   once spark "$ADTOWER_CACHE $(cat jars.lock)" "telling spark-submit where the jars are" spark_defaults
-  once classes "$JAVA_HOME $(locked pyspark) $ADTOWER_CACHE $(cat jars.lock)" "archiving the classes of Spark and Delta" archive_classes
+  # Java holds an archive against the times of the jars as well as their names.
+  once classes "$JAVA_HOME $(locked pyspark) $(stat -c '%n %Y' "$ADTOWER_CACHE"/jars/*.jar)" "archiving the classes of Spark and Delta" archive_classes
   [[ -d $ADTOWER_CACHE/obd ]] || step "fetching the Open Bandit sample" fetch_open_bandit
   once project "$ROOT $(cat setup.cfg pyproject.toml | sha256sum)" "installing adtower" install_project
   if [[ ${1:-} == airflow ]]; then

@@ -28,7 +28,8 @@ LONGEST_WRITING = 300
 def make() -> bool:
     """Whether it was made; a session that begins meanwhile does without."""
     ARCHIVE.parent.mkdir(exist_ok=True)
-    ARCHIVE.unlink(missing_ok=True)
+    for old in ARCHIVE.parent.glob(f"{ARCHIVE.stem}.*"):  # also what a set-up that was cut off left
+        old.unlink(missing_ok=True)
     scratch = ARCHIVE.with_suffix(f".{os.getpid()}")
     given = SparkConf(master="local[2]", driver_memory="1g")
     options = f"{given.driver_java_options} -XX:ArchiveClassesAtExit={scratch} -Xlog:cds*=off"
