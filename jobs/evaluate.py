@@ -13,6 +13,7 @@ from typing import Any, cast
 import pandas as pd
 from pyspark.sql import DataFrame
 
+from conf.schema import Conf
 from etl import schemas
 from etl.calibrated import STAGES, in_both_stages
 from etl.calibration_stats import binned
@@ -144,9 +145,13 @@ def segments_of(run: Run, rows: DataFrame) -> pd.DataFrame:
     conf, night, table = run.conf, run.night, schemas.examples(run.conf)
     examples = read_days(run.spark, conf.workdir, table, night.held_out, night.held_out)
     earlier = read_days(run.spark, conf.workdir, table, night.train_from, night.calibrate_to)
-    told = any("explored" in source.columns for source in conf.sources.values())
-    columns = [*closed_lists(conf.template), HOUR, ADVERTISER, AD, *([EXPLORED] if told else [])]
+    columns = [*closed_lists(conf.template), HOUR, ADVERTISER, AD, *([EXPLORED] if tells_explored(conf) else [])]
     return segment_sums(rows, with_common_segments(examples, earlier), conf.heads, columns)
+
+
+def tells_explored(conf: Conf) -> bool:
+    """Whether some source says which impressions were drawn to explore."""
+    return any("explored" in source.columns for source in conf.sources.values())
 
 
 def segment_rows(sums: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -163,7 +168,7 @@ def segment_rows(sums: pd.DataFrame) -> Iterator[dict[str, Any]]:
 STAGE = Stage(
     name="evaluate",
     packages=("etl", "models", "validation"),
-    reads=lambda conf: conf.model_dump(mode="json", include={"heads", "calibration", "template"}),
+    reads=lambda conf: conf.model_dump(mode="json", include={"heads", "calibration", "template"}) | {"explored": tells_explored(conf)},
     inputs=inputs,
     work=work,
 )
