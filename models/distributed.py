@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from conf.training import Training
 from models.collectives import HorovodCollective
 from models.errors import SlotsMissing, TrainingFailed
@@ -18,11 +20,16 @@ from models.rank_voices import Ears, Heard, Relay, Voice
 from models.rank_watch import ended_together, loopback, rank_environment, threads_here, why
 
 LOOPBACK = ("127.0.0.1", "localhost")
+#: Milliseconds between two of Horovod's looks at what there is to exchange. At every look ranks talk to each other, which on a CPU takes from the
+#: layers: with 1, Horovod's own, two ranks on two cores trained .87 times as fast as with 5 (six rounds in turns, .72 to 1.01).
+CYCLE_MS = "5"
 
 
 def join_horovod() -> HorovodCollective:
     import horovod.torch as hvd
 
+    if not torch.cuda.is_available():
+        os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_MS)
     hvd.init()
     return HorovodCollective(hvd)
 
