@@ -90,9 +90,9 @@ def value(of: Any, longest: int = 60) -> str:
     return told if len(told) <= longest else f"{told[:longest]}…"
 
 
-def amount(what: str, names: list[str], most: int = 5) -> str:
-    return f"{what}: {some(names, most)}" if names else ""
+def amount(what: str, names: list[str]) -> str:
+    return f"{what}: {some(names)}" if names else ""
 
 
-def some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
