@@ -1,14 +1,14 @@
 """Why did scores change between two days? Sums of probabilities of segments under every mixture of the two days.
 
 A score is made from four things: the model, its calibrator, the features known of users and ads, and the inventory itself (which candidates
-there are, of which context). Each can be taken from either day, which makes sixteen scores of a segment, two of which were published.
-models/shapley.py parts the change among the four.
+there are, of which context: its mix). Each can be taken from either day, which makes sixteen scores of a segment, two of which were published.
+A sum of engagements also follows from a fifth, the volume: for how many impressions the candidates stand. models/shapley.py parts the change among them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import reduce
 from itertools import product
@@ -26,7 +26,10 @@ from etl.scores import Numbers, mapped_numbers
 from etl.tables import read_days
 from etl.utility import UTILITY, price
 
-FACTORS = ("model", "calibrator", "features", "inventory")
+#: What a mean follows from, and what a sum does too.
+FACTORS = ("model", "calibrator", "features", "mix")
+VOLUME = "volume"
+EXPECTED = "expected_"
 SEGMENT, FEATURES, INVENTORY, ALL_ROWS = "_segment", "_features", "_inventory", "(all)"
 SAMPLED = 20_000  # rows that are scored once a feature
 
@@ -60,22 +63,39 @@ class Side:
 
 @dataclass(frozen=True)
 class Sums:
-    """Of each segment and mixture. `rows`, [2, S]: of the inventory's day; the others [2, 2, 2, 2, S, H]: FACTORS, before and after."""
+    """Of each segment and mixture. `rows`, `impressions` [2, S]: of the inventory's day; the others [2, 2, 2, 2, S, H]: FACTORS, before and after."""
 
     segments: list[str]
     heads: list[str]
     rows: np.ndarray
+    impressions: np.ndarray  # sum of expected_impressions
     probability: np.ndarray  # sum of p
     expected: np.ndarray  # sum of p x expected_impressions
     worth: np.ndarray  # sum of p, x bid where the head's part of the utility is
 
+    def factors(self, quantity: str) -> tuple[str, ...]:
+        return (*FACTORS, VOLUME) if quantity.startswith(EXPECTED) else FACTORS
+
     def of(self, quantity: str, weights: Mapping[str, float]) -> np.ndarray:
-        """[2, 2, 2, 2, S]: `expected_<head>` is a sum over rows, `p_<head>` and `utility` are means; NaN of no rows."""
-        if quantity.startswith("expected_"):
-            return self.expected[..., self.heads.index(quantity.removeprefix("expected_"))]
+        """[2, ..., 2, S], an axis a factor: `expected_<head>` is a sum over rows, `p_<head>` and `utility` are means; NaN of no rows.
+
+        A sum is the volume times the mean by impression. Where there are none on one day, the mix there counts as the other day's: what came
+        or went is volume.
+        """
         with np.errstate(invalid="ignore", divide="ignore"):
+            if quantity.startswith(EXPECTED):
+                expected = self.expected[..., self.heads.index(quantity.removeprefix(EXPECTED))]
+                by_impression = expected / self.impressions
+                by_impression = np.where(np.isfinite(by_impression), by_impression, by_impression[:, :, :, ::-1])
+                return np.nan_to_num(by_impression[..., None, :]) * self.impressions
             mean = (self.worth if quantity == UTILITY else self.probability) / self.rows[None, None, None, :, :, None]
         return mean_of(quantity, mean, weights)
+
+    def together(self) -> Sums:
+        """Of all segments as one."""
+        added = {name: getattr(self, name).sum(-1, keepdims=True) for name in ("rows", "impressions")}
+        added |= {name: getattr(self, name).sum(-2, keepdims=True) for name in ("probability", "expected", "worth")}
+        return replace(self, segments=[ALL_ROWS], **added)
 
 
 def mean_of(quantity: str, mean_H: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
@@ -85,27 +105,37 @@ def mean_of(quantity: str, mean_H: np.ndarray, weights: Mapping[str, float]) -> 
     return mean_H[..., list(weights).index(quantity.split("_", 1)[1])]
 
 
-def sums_of(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], values: Mapping[str, Sequence[str]], chosen: Chosen) -> Sums:
-    """Every mixture of the two days, which are not the same one. `values`: as `Side.under` takes them."""
+def sums_of(
+    spark: SparkSession,
+    conf: Conf,
+    sides: tuple[Side, Side],
+    values: Mapping[str, Sequence[str]],
+    chosen: Chosen,
+    say: Callable[[str], None],
+) -> Sums:
+    """Every mixture of the two days, which are not the same one. `values`: as `Side.under` takes them; `say` hears of each step."""
     one_model = sides[0].model == sides[1].model
     days = sides[0].scored, sides[1].scored
     rows = reduce(DataFrame.unionByName, (chosen.rows(spark, conf, day) for day in days))
     known = with_features_of_either(rows, spark, conf, days).withColumnRenamed("features", FEATURES)
     known = known.withColumn(INVENTORY, (F.col("day") == F.lit(days[1])).cast("int"))
     calibrators = [side.calibrator for side in sides]
-    found = [_summed(known, side, conf.heads, calibrators, values) for side in (sides[:1] if one_model else sides)]
+    found = []
+    for side in sides[:1] if one_model else sides:
+        say(f"scoring the inventory of {days[0]} and {days[1]} by model {side.model}, under both days' calibrators and features")
+        found.append(_summed(known, side, conf.heads, calibrators, values))
     return _joined(found * 2 if one_model else found, list(conf.heads))
 
 
 def _summed(
     known: DataFrame, side: Side, heads: Mapping[str, Head], calibrators: Sequence[str], values: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
-    """(features, inventory, segment) -> rows, and per calibrator and head the sums of p, of p x expected_impressions and of what p is worth."""
+    """(features, inventory, segment) -> rows, impressions, and per calibrator and head the sums of p, of p x expected_impressions and of what p is worth."""
     outputs = {f"{calibrator}_{name}": head for calibrator in range(len(calibrators)) for name, head in heads.items()}
     keys, numbers = (FEATURES, INVENTORY, SEGMENT), side.under(calibrators, values)
     kept = (*keys, "expected_impressions", "bid_micros")
     scored = mapped_numbers(known, side.template, side.towers, kept, list(outputs), numbers, values)
-    sums: list[Column] = [F.count(F.lit(1)).alias("rows")]
+    sums: list[Column] = [F.count(F.lit(1)).alias("rows"), F.sum("expected_impressions").alias("impressions")]
     for name, head in outputs.items():
         by = {"p": F.lit(1.0), "expected": F.col("expected_impressions"), "worth": F.expr(price(head))}
         sums += [F.sum(F.col(name) * factor).alias(f"{what}_{name}") for what, factor in by.items()]
@@ -115,16 +145,18 @@ def _summed(
 def _joined(of_models: Sequence[pd.DataFrame], heads: Sequence[str]) -> Sums:
     segments = sorted(set(of_models[0].index.get_level_values(SEGMENT)))
     shape = (2, 2, 2, 2, len(segments), len(heads))
-    sums, rows = {what: np.zeros(shape) for what in ("p", "expected", "worth")}, np.zeros((2, len(segments)))
+    sums = {what: np.zeros(shape) for what in ("p", "expected", "worth")}
+    of_day = {what: np.zeros((2, len(segments))) for what in ("rows", "impressions")}
     for model, (features, inventory) in product((0, 1), product((0, 1), repeat=2)):
         wanted = pd.MultiIndex.from_product([[features], [inventory], segments])
         whole = of_models[model].reindex(wanted).fillna(0.0)
-        rows[inventory] = whole["rows"]
+        for what, counted in of_day.items():
+            counted[inventory] = whole[what]
         for calibrator, (h, head) in product((0, 1), enumerate(heads)):
             at = (model, calibrator, features, inventory, slice(None), h)
             for what, of in sums.items():
                 of[at] = whole[f"{what}_{calibrator}_{head}"]
-    return Sums(segments, list(heads), rows, sums["p"], sums["expected"], sums["worth"])
+    return Sums(segments, list(heads), of_day["rows"], of_day["impressions"], sums["p"], sums["expected"], sums["worth"])
 
 
 def published_sums(spark: SparkSession, conf: Conf, days: Sequence[date], chosen: Chosen) -> pd.DataFrame:

@@ -4,15 +4,17 @@ python jobs/explain.py --conf-file conf/demo.yaml --day 2026-05-17              
 python jobs/explain.py --conf-file conf/demo.yaml --day 2026-05-17 --by campaign_id --order falls   # the campaigns that fell most
 python jobs/explain.py --conf-file conf/demo.yaml --day 2026-05-17 --by campaign_id --value c12 --features
 
-Days are those scored. The inventory of both days is scored again under every mixture of the two days' models, calibrators, features and
-inventories (etl/explanation.py), and the change parted by Shapley values. `--features`: also what each feature is worth on the later day, by
-leaving it out. The published scores of both days must come out again; where they do not, the answer says by how much.
+Days are those scored, the day after a night's `--day`. The inventory of both days is scored again under every mixture of the two days' models,
+calibrators, features and inventories (etl/explanation.py), and the change parted by Shapley values. `--features`: also what each feature is
+worth, by leaving it out, and by how much that changed. The published scores of both days must come out again; where they do not, the answer says by how much.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
@@ -22,24 +24,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from conf.schema import Conf
 from conf.template import Template
 from etl import schemas
-from etl.explanation import FACTORS, Chosen, Side, Sums, feature_means, mean_of, published_sums, sums_of
+from etl.explanation import Chosen, Side, Sums, feature_means, mean_of, published_sums, sums_of
 from etl.landing import InputMissing
 from etl.registry import calibrator_file, model_dir
 from etl.runs import fingerprint
 from etl.session import start
 from etl.splits import ONE_DAY
-from etl.tables import read_days
+from etl.tables import read, read_days
 from etl.utility import UTILITY
 from jobs.common import DONE, SCORING, USAGE, StageFailed, conf_of, day_option, main, parser
+from jobs.explained import lines_of
 from models.bundle import read_meta
 from models.counterfactual import all_values, under_calibrators, without_each
 from models.shapley import shapley
 
-SAME = 1e-6  # published scores are float64, but batches of other sizes round otherwise
 ORDERS = {"change": lambda change: -abs(change), "falls": lambda change: change, "rises": lambda change: -change}
 
 
@@ -59,14 +62,14 @@ def explain(argv: Sequence[str] | None) -> int:
 
 def options() -> argparse.ArgumentParser:
     found = parser((__doc__ or "").splitlines()[0])
-    found.add_argument("--day", required=True, type=day_option, help="the scored day to explain")
+    found.add_argument("--day", required=True, type=day_option, help="the scored day to explain: the day after that night's own --day")
     found.add_argument("--against", type=day_option, help="the scored day to compare with; the day before, if not given")
     found.add_argument("--of", help="a column of scores: expected_<head> (a sum), p_<head> or utility (means); expected_ of the first head")
     found.add_argument("--by", help="a string column of inventory, such as campaign_id: each of its values by itself")
     found.add_argument("--value", help="only the rows with this value of --by")
     found.add_argument("--order", choices=sorted(ORDERS), default="change", help="which values of --by come first")
     found.add_argument("--top", type=int, default=10, help="how many values of --by are shown")
-    found.add_argument("--features", action="store_true", help="also what each feature is worth on --day, in the rows chosen")
+    found.add_argument("--features", action="store_true", help="also what each feature is worth on both days, in the rows chosen")
     found.add_argument("--json", action="store_true", help="numbers for a program in place of text")
     return found
 
@@ -109,38 +112,71 @@ def side_of(spark: SparkSession, conf: Conf, scored: date) -> Side:
 def answer(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], asked: argparse.Namespace) -> dict[str, Any]:
     weights = {name: head.utility_weight for name, head in conf.heads.items()}
     chosen = Chosen(asked.by, asked.value)
-    sums = sums_of(spark, conf, sides, all_values([side.calibrator for side in sides]), chosen)
+    sums = sums_of(spark, conf, sides, all_values([side.calibrator for side in sides]), chosen, say)
     if not sums.segments:
         which = f"with {asked.by} {asked.value}" if asked.value is not None else "at all"
         raise InputMissing(f"no inventory {which} on {sides[0].scored} or {sides[1].scored}")
-    values = sums.of(asked.of, weights)
-    parts = shapley(values, len(FACTORS))
-    before, after = values[0, 0, 0, 0], values[1, 1, 1, 1]
-    place = {segment: number for number, segment in enumerate(sums.segments)}
-    on_both = [segment for segment in sums.segments if np.isfinite(parts[:, place[segment]]).all()]
-    ranked = sorted(on_both, key=lambda segment: (ORDERS[asked.order](after[place[segment]] - before[place[segment]]), segment))
-    told = {
+    told = parted(sums, asked.of, weights)
+    whole = parted(sums.together(), asked.of, weights)
+    ranked = sorted(told, key=lambda one: (ORDERS[asked.order](one["after"] - one["before"]), one["segment"]))
+    found = {
         "of": asked.of,
         "by": asked.by,
         "days": [side.scored.isoformat() for side in sides],
         "models": [side.model for side in sides],
-        "segments": [
-            {
-                "segment": segment,
-                "rows": [int(rows) for rows in sums.rows[:, place[segment]]],
-                "before": float(before[place[segment]]),
-                "after": float(after[place[segment]]),
-                "parts": {factor: float(part) for factor, part in zip(FACTORS, parts[:, place[segment]], strict=True)},
-            }
-            for segment in ranked[: asked.top]
-        ],
+        "levels": levels_of(spark, conf, sides, asked.of.split("_", 1)[-1]),
+        "whole": whole[0] if whole and len(sums.segments) > 1 else None,
+        "segments": ranked[: asked.top],
         "shown_of": len(ranked),
         "on_one_day_only": len(sums.segments) - len(ranked),
-        "differs_from_published": differences(spark, conf, sides, sums, chosen),
     }
+    say("holding both days' sums against the published scores")
+    found["differs_from_published"] = differences(spark, conf, sides, sums, chosen)
     if asked.features:
-        told["features"] = features_of(spark, conf, sides[1], weights, asked.of, chosen)
-    return told
+        found["features"] = features_of(spark, conf, sides, weights, asked.of, chosen)
+    return found
+
+
+def say(step: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} explain: {step}", file=sys.stderr, flush=True)
+
+
+def parted(sums: Sums, of: str, weights: dict[str, float]) -> list[dict[str, Any]]:
+    """Each segment's change and its parts; without those that have rows on one day alone, and so no mean to compare."""
+    values, factors = sums.of(of, weights), sums.factors(of)
+    parts = shapley(values, len(factors))
+    before, after = values[(0,) * len(factors)], values[(1,) * len(factors)]
+    return [
+        {
+            "segment": segment,
+            "rows": [int(rows) for rows in sums.rows[:, place]],
+            "impressions": [float(impressions) for impressions in sums.impressions[:, place]],
+            "before": float(before[place]),
+            "after": float(after[place]),
+            "parts": {factor: float(part) for factor, part in zip(factors, parts[:, place], strict=True)},
+        }
+        for place, segment in enumerate(sums.segments)
+        if np.isfinite(parts[:, place]).all()
+    ]
+
+
+def levels_of(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], head: str) -> list[dict[str, Any]]:
+    """How right each day's model was in level on its night's held-out day; nothing where that night measured nothing, or of utility."""
+    metrics = read(spark, conf.workdir, schemas.METRICS).where(
+        (F.col("head") == F.lit(head)) & (F.col("source") == F.lit(schemas.ALL)) & (F.col("tower") == F.lit(schemas.ALL))
+    )
+    nights = {(side.scored - ONE_DAY, side.model) for side in sides}
+    rows = metrics.where((F.col("stage") == F.lit("calibrated")) & F.col("day").isin([day for day, _ in nights])).collect()
+    found = [row for row in rows if (row["day"], row["model"]) in nights and row["ratio"] is not None]
+    return [
+        {
+            "scored": (row["day"] + ONE_DAY).isoformat(),
+            "measured": row["measured_day"].isoformat(),
+            "ratio": row["ratio"],
+            "positives": row["positives"],
+        }
+        for row in sorted(found, key=lambda row: row["day"])
+    ]
 
 
 def differences(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], sums: Sums, chosen: Chosen) -> list[float]:
@@ -155,53 +191,23 @@ def differences(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], sums:
     return found
 
 
-def features_of(spark: SparkSession, conf: Conf, side: Side, weights: dict[str, float], of: str, chosen: Chosen) -> list[dict[str, Any]]:
-    """What the mean would be without each feature; of all chosen rows together."""
-    features = [feature for feature in side.template.features if feature.family != "serving"]
-    values = all_values([side.calibrator])
-    numbers = partial(without_each, str(model_dir(conf, side.model)), side.calibrator, values, features)
-    mean = mean_of(of, feature_means(spark, conf, side, numbers, values, len(features), chosen, of), weights)
+def features_of(
+    spark: SparkSession, conf: Conf, sides: tuple[Side, Side], weights: dict[str, float], of: str, chosen: Chosen
+) -> list[dict[str, Any]]:
+    """What the mean would be without each feature, of all chosen rows together, on both days; None where a day's model has no such feature."""
+    means: list[dict[tuple[str, str], list[float]]] = []
+    for side in sides:
+        say(f"leaving out each feature of model {side.model} in turn, on {side.scored}")
+        features = [feature for feature in side.template.features if feature.family != "serving"]
+        values = all_values([side.calibrator])
+        numbers = partial(without_each, str(model_dir(conf, side.model)), side.calibrator, values, features)
+        mean = mean_of(of, feature_means(spark, conf, side, numbers, values, len(features), chosen, of), weights)
+        means.append({(one.column, one.family): [float(mean[0]), float(mean[1 + place])] for place, one in enumerate(features)})
     found = [
-        {"feature": feature.column, "family": feature.family, "mean": float(mean[0]), "without": float(mean[1 + number])}
-        for number, feature in enumerate(features)
+        {"feature": feature, "family": family, "days": [of_day.get((feature, family)) for of_day in means]}
+        for feature, family in dict.fromkeys([*means[1], *means[0]])
     ]
-    return sorted(found, key=lambda row: -abs(row["mean"] - row["without"]))
-
-
-def lines_of(told: dict[str, Any]) -> list[str]:
-    """The answer as a person reads it."""
-    (first, last), by = told["days"], told["by"] or "rows"
-    lines = [f"{told['of']} of {last} against {first}, models {' and '.join(told['models'])}"]
-    for segment in told["segments"]:
-        before, after = segment["before"], segment["after"]
-        rows = " -> ".join(f"{count:,}" for count in segment["rows"])
-        lines += [
-            "",
-            f"{by} {segment['segment']}: {before:,.6g} -> {after:,.6g} ({after - before:+,.4g}{_share(before, after)}); rows {rows}",
-        ]
-        lines += [f"    {factor:<12}{part:+14,.4g}" for factor, part in sorted(segment["parts"].items(), key=lambda pair: -abs(pair[1]))]
-    if told["shown_of"] > len(told["segments"]):
-        lines += ["", f"{len(told['segments'])} of {told['shown_of']:,} shown; --top shows more, --value one"]
-    if told["on_one_day_only"]:
-        lines += ["", f"{told['on_one_day_only']:,} have rows on one of the days alone, and so no mean to compare"]
-    if "features" in told:
-        lines += ["", f"What each feature is worth on {last}: the mean if it were not known"]
-        lines += [
-            f"    {row['feature']:<28}{row['family']:<9}{row['mean']:.4g} -> {row['without']:.4g}{_share(row['mean'], row['without'])}"
-            for row in told["features"]
-        ]
-    for day, differs in zip(told["days"], told["differs_from_published"], strict=True):
-        if differs > SAME:
-            lines += [
-                "",
-                f"Beware: the published scores of {day} do not come out again, by up to {differs:.2%}: its tables have changed since.",
-            ]
-    return lines
-
-
-def _share(before: float, after: float) -> str:
-    """By how much it changed, as a share of what it was."""
-    return f", {(after - before) / abs(before):+.1%}" if before else ""
+    return sorted(found, key=lambda row: -max(abs(day[0] - day[1]) for day in row["days"] if day))
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ def data_of(run: Run, status: str, level: Any) -> ReportData:
         segments=rows["segments"],
         scores=scores_of(run, rows["scores"]) if histogram else None,
         histogram=histogram,
+        movers=rows.get("movers", []),
         feature_shifts=feature_shifts(run),
         score_shifts=score_shifts(run, histogram),
         max_psi=conf.gate.max_psi,
@@ -108,7 +109,7 @@ def found_by(run: Run, asked: Mapping[str, str]) -> dict[str, list[dict[str, Any
         found = [row.asDict(recursive=True) for row in run.spark.sql(asked[name]).collect()]
         return sorted(found, key=lambda row: heads.index(row["head"]) if row.get("head") in heads else len(heads))
 
-    scored = ("scores", "distribution") if run.counts_of("score") else ()
+    scored = ("scores", "distribution", "movers") if run.counts_of("score") else ()
     names = (*scored, "segments", "metrics", "nights", "reliability", "usual")
     return dict(zip(names, side_by_side(rows_of, names), strict=True))
 

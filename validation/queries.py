@@ -15,6 +15,7 @@ from etl.tables import table_path
 NIGHTS = 30  # of metrics and of usual times, tonight among them
 QUANTILES = (0.05, 0.5, 0.95)
 STEPS = 4  # bins a decade of probability
+MOVERS, MOVED_WITHIN = 10, 7  # campaigns shown; days back within which an earlier day of scores is looked for
 
 ACCOUNT = (
     "array<struct<block:string,source:string,day:string,rows_in:bigint,kept:bigint,duplicates:bigint,quarantined:bigint,"
@@ -108,7 +109,27 @@ def _of_the_scores(of: Asked) -> dict[str, str]:
         "distribution": f"SELECT source, head, CAST(floor({STEPS} * log10(p)) AS INT) AS bin, count(*) AS rows\n"
         f"FROM (SELECT source, stack({len(of.heads)}, {stacked}) AS (head, p) FROM {table} {day})\n"
         "GROUP BY source, head, bin ORDER BY source, head, bin",
+        "movers": _movers(of),
     }
+
+
+def _movers(of: Asked) -> str:
+    """Campaigns whose expected engagements of the first head changed most since the last day that was published before."""
+    head, day, earliest = of.heads[0], _day(of.scored), _day(of.scored - timedelta(days=MOVED_WITHIN))
+
+    def on(which: str, what: str) -> str:
+        return f"sum(IF(s.day {which} {day}, {what}, 0))"
+
+    return (
+        f"WITH since AS (\n  SELECT max(scored_day) AS since FROM {of.table('publications')}\n"
+        f"  WHERE what = 'scores' AND scored_day BETWEEN {earliest} AND {_day(of.scored - timedelta(days=1))})\n"
+        f"SELECT {_text(head)} AS head, *, after - before AS change FROM (\n  SELECT since, coalesce(campaign_id, '(missing)') AS campaign_id, "
+        f"{on('<', f'expected_{head}')} AS before, {on('=', f'expected_{head}')} AS after,\n    "
+        f"{on('<', 'expected_impressions')} AS impressions_before, {on('=', 'expected_impressions')} AS impressions_after\n"
+        f"  FROM {of.table('scores')} AS s JOIN since ON s.day = {day} OR s.day = since\n"
+        f"  WHERE s.day BETWEEN {earliest} AND {day} AND since IS NOT NULL GROUP BY ALL)\n"
+        f"WHERE after <> before ORDER BY abs(after - before) DESC, campaign_id LIMIT {MOVERS}"
+    )
 
 
 def _day(day: date) -> str:

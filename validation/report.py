@@ -93,6 +93,7 @@ class ReportData:
     usual: Sequence[Row] = ()  # stage, times, seconds: medians of the nights before
     nights: Sequence[Row] = ()  # day, head, model, rows, positives, ratio, ne, auc of the models that served
     histogram: Sequence[Row] = ()  # source, head, bin, rows of the scores
+    movers: Sequence[Row] = ()  # head, since, campaign_id, before, after, change, impressions_before, impressions_after
     feature_shifts: Sequence[Shift] = ()
     score_shifts: Sequence[Shift] = ()
     max_psi: float = 0.0  # gate.max_psi
@@ -113,7 +114,7 @@ CONTENTS = {
         "reliability": "reliability",
         "gain": "lift and gain",
     },
-    "analyst": {"segments": "segments", "scores": "scores", "drift": "drift", "card": "model card"},
+    "analyst": {"segments": "segments", "scores": "scores", "movers": "largest changes", "drift": "drift", "card": "model card"},
 }
 
 

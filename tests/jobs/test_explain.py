@@ -17,17 +17,19 @@ from conf.schema import Conf
 from etl import schemas
 from etl.candidates import with_features
 from etl.landing import InputMissing
-from etl.registry import calibrator_file, model_dir
+from etl.registry import calibrator_file, model_dir, publish
 from etl.runs import fingerprint
 from etl.scores import score_inventory
 from etl.splits import ONE_DAY
-from etl.tables import create_tables, overwrite_days, read_days
+from etl.tables import create_tables, frame_of, overwrite_days, read_days
 from jobs.common import StageFailed
-from jobs.explain import answer, lines_of, options, require_columns, side_of
+from jobs.explain import answer, options, require_columns, side_of
+from jobs.explained import WORDS, lines_of, reason
 from models import bundle
 from models.calibration import Calibrator, Cell
 from models.predictor import predict_probabilities
 from tests.small import DAY, at, rows, small_conf
+from validation.queries import Asked, queries
 
 TOWERS, BEFORE, AFTER = ["feed", "video"], DAY, DAY + ONE_DAY
 STATISTICS = {"ad_age_days": {"low": 0.0, "high": 100.0, "mean": 30.0, "std": 20.0}}
@@ -35,7 +37,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 ADS = [{"ad_id": f"a{n}", "ad_age_days": 10.0 * n} for n in range(6)]
 USERS = [{"user_id": f"u{n}", "country": ("US", "BR", "JP")[n % 3]} for n in range(9)]
-CANDIDATES = [
+CANDIDATES: list[dict[str, Any]] = [
     {
         "inventory_id": f"i{n}",
         "user_id": f"u{n % 9}" if n % 7 else None,
@@ -126,12 +128,19 @@ ALONE: dict[str, tuple[str, str, Rows, Rows]] = {
     "model": ("m2", calibrator(0.1, country_US=0.3), CANDIDATES, ADS),
     "calibrator": ("m1", calibrator(0.4, country_BR=-0.5), CANDIDATES, ADS),
     "features": ("m1", calibrator(0.1, country_US=0.3), CANDIDATES, older(ADS)),
-    "inventory": ("m1", calibrator(0.1, country_US=0.3), [row for row in CANDIDATES if row["ad_id"] != "a5"], ADS),
+    "mix": ("m1", calibrator(0.1, country_US=0.3), [row for row in CANDIDATES if row["ad_id"] != "a5"], ADS),
+    "volume": (
+        "m1",
+        calibrator(0.1, country_US=0.3),
+        [{**row, "expected_impressions": 3 * row["expected_impressions"]} for row in CANDIDATES],
+        ADS,
+    ),
 }
 
 
 @pytest.mark.parametrize(
-    ("factor", "of"), [("model", "utility"), ("calibrator", "expected_click"), ("features", "p_scroll_up"), ("inventory", "p_click")]
+    ("factor", "of"),
+    [("model", "utility"), ("calibrator", "expected_click"), ("features", "p_scroll_up"), ("mix", "p_click"), ("volume", "expected_click")],
 )
 def test_what_changed_alone_has_all_of_the_change(spark: SparkSession, first: Conf, factor: str, of: str) -> None:
     scored_day(spark, first, AFTER, *ALONE[factor])
@@ -144,7 +153,9 @@ def test_what_changed_alone_has_all_of_the_change(spark: SparkSession, first: Co
     assert max(told["differs_from_published"]) < 1e-9
     mean = published_mean(spark, first, of)
     assert whole["after"] == pytest.approx(mean * whole["rows"][1] if of.startswith("expected_") else mean)
-    assert whole["rows"] == [60, 50 if factor == "inventory" else 60]
+    assert whole["rows"] == [60, 50 if factor == "mix" else 60]
+    assert whole["impressions"] == [150, {"mix": 120, "volume": 450}.get(factor, 150)]
+    assert lines_of(told)[3].startswith(f"    mainly: {WORDS[factor][change > 0]} (1")
 
 
 def test_when_all_changed_at_once_campaigns_are_ranked_and_each_change_is_the_published_one(spark: SparkSession, first: Conf) -> None:
@@ -164,9 +175,32 @@ def test_when_all_changed_at_once_campaigns_are_ranked_and_each_change_is_the_pu
     for one in told["segments"]:
         assert sum(one["parts"].values()) == pytest.approx(one["after"] - one["before"])
     gone = next(one for one in told["segments"] if one["segment"] == "c2")
-    assert gone["rows"] == [20, 0] and gone["after"] == 0.0 and gone["parts"]["inventory"] < 0
+    assert gone["rows"] == [20, 0] and gone["after"] == 0.0 and gone["parts"]["volume"] < 0 and gone["parts"]["mix"] == 0
+    whole = told["whole"]
+    assert [whole["before"], whole["after"]] == pytest.approx([sum(of) for of in zip(*wanted.values(), strict=True)])
+    assert sum(whole["parts"].values()) == pytest.approx(whole["after"] - whole["before"]) and whole["rows"] == [60, 41]
+    text = lines_of(told)
+    assert text[0] == f"expected_click of {AFTER} against {BEFORE}; {AFTER} by model m2, {BEFORE} by model m1"
+    assert text[2].startswith("all rows: ") and any(line.startswith("campaign_id c2: ") and "rows 20 -> 0" in line for line in text)
     means = explained(spark, first, "--by", "campaign_id", "--of", "p_click")
     assert {one["segment"] for one in means["segments"]} == {"c0", "c1"} and means["on_one_day_only"] == 2
+
+
+def test_the_report_shows_the_same_campaigns_as_having_changed_most(spark: SparkSession, first: Conf) -> None:
+    fewer = [row for row in CANDIDATES if row["campaign_id"] != "c2"]
+    scored_day(spark, first, AFTER, "m2", calibrator(0.4), [*fewer, {**CANDIDATES[0], "inventory_id": "new", "campaign_id": None}], ADS)
+    asked = queries(Asked(first.workdir, "r1", BEFORE, AFTER, "m2", tuple(first.heads)))["movers"]
+    assert spark.sql(asked).collect() == []  # no day was published before
+    publish(spark, first, BEFORE - ONE_DAY, "r1", "scores", "m1", BEFORE)
+    found = [row.asDict() for row in spark.sql(asked).collect()]
+    told = explained(spark, first, "--by", "campaign_id")["segments"]
+    assert [row["campaign_id"] for row in found] == [one["segment"] for one in told] and "(missing)" in {
+        row["campaign_id"] for row in found
+    }
+    for row, one in zip(found, told, strict=True):
+        assert (row["head"], row["since"]) == ("click", BEFORE)
+        assert [row["before"], row["after"], row["change"]] == pytest.approx([one["before"], one["after"], one["after"] - one["before"]])
+        assert [row["impressions_before"], row["impressions_after"]] == one["impressions"]
 
 
 def test_a_user_or_ad_that_is_new_is_the_inventorys_change(spark: SparkSession, first: Conf) -> None:
@@ -174,7 +208,8 @@ def test_a_user_or_ad_that_is_new_is_the_inventorys_change(spark: SparkSession, 
     text = calibrator(0.1, country_US=0.3)
     scored_day(spark, first, AFTER, "m1", text, [*CANDIDATES, *news], [*ADS, {"ad_id": "new", "ad_age_days": 90.0}])
     (whole,) = explained(spark, first)["segments"]
-    assert whole["parts"]["inventory"] == pytest.approx(whole["after"] - whole["before"], rel=1e-9)
+    assert whole["parts"]["mix"] + whole["parts"]["volume"] == pytest.approx(whole["after"] - whole["before"], rel=1e-9)
+    assert whole["parts"]["mix"] and whole["parts"]["volume"] > 0
 
 
 def test_what_features_are_worth_and_scores_that_do_not_come_out_again_are_said_in_words(spark: SparkSession, first: Conf) -> None:
@@ -183,16 +218,45 @@ def test_what_features_are_worth_and_scores_that_do_not_come_out_again_are_said_
     kept = read_days(spark, first.workdir, table, BEFORE, BEFORE).localCheckpoint()
     told = explained(spark, first, "--features", "--by", "campaign_id", "--value", "c1")
     assert sorted(row["feature"] for row in told["features"]) == ["ad_age_days", "country", "hour", "user_id"]
-    (worth,) = {row["mean"] for row in explained(spark, first, "--features", "--of", "utility")["features"]}
+    (worth,) = {row["days"][1][0] for row in explained(spark, first, "--features", "--of", "utility")["features"]}
     assert worth == pytest.approx(published_mean(spark, first, "utility"))
-    effects = [abs(row["mean"] - row["without"]) for row in told["features"]]
+    effects = [max(abs(mean - without) for mean, without in row["days"]) for row in told["features"]]
     assert effects == sorted(effects, reverse=True) and effects[-1] > 0
+    assert all(row["days"][0] != row["days"][1] for row in told["features"])  # the models differ
+    (adds,) = [line for line in lines_of(told) if line.startswith(f"    {told['features'][0]['feature']} ")]
+    assert adds.split()[-1] == f"{told['features'][0]['days'][1][0] - told['features'][0]['days'][1][1]:+.{len(adds.split('.')[-1])}f}"
     text = "\n".join(lines_of(told))
-    assert "campaign_id c1: " in text and "m1 and m2" in text and "Beware" not in text
+    assert "campaign_id c1: " in text and "Beware" not in text
 
     overwrite_days(kept.withColumn("ad_age_days", F.lit(99.0)), first.workdir, table, BEFORE, BEFORE)
     assert "the published scores of 2026-05-11 do not come out again" in "\n".join(lines_of(explained(spark, first)))
     overwrite_days(kept, first.workdir, table, BEFORE, BEFORE)
+
+
+def test_how_right_each_days_model_was_in_level_stands_beside_the_change(spark: SparkSession, first: Conf) -> None:
+    scored_day(spark, first, AFTER, *ALONE["model"])
+    of = {"head": "click", "source": "(all)", "tower": "(all)", "stage": "calibrated", "positives": 400}
+    measured = [
+        {**of, "day": BEFORE - ONE_DAY, "model": "m1", "measured_day": BEFORE - 4 * ONE_DAY, "ratio": 1.05},
+        {**of, "day": BEFORE, "model": "m2", "measured_day": BEFORE - 3 * ONE_DAY, "ratio": 0.95},
+        {**of, "day": BEFORE, "model": "refused", "measured_day": BEFORE - 3 * ONE_DAY, "ratio": 3.0},
+        {**of, "day": BEFORE, "model": "m2", "measured_day": BEFORE - 3 * ONE_DAY, "ratio": 2.0, "stage": "raw"},
+    ]
+    overwrite_days(frame_of(spark, measured, schemas.METRICS), first.workdir, schemas.METRICS, BEFORE - ONE_DAY, BEFORE)
+    text = lines_of(explained(spark, first))
+    assert (
+        text[1] == "    model of 2026-05-10: predicted / observed 1.050 on its held-out day 2026-05-06 (400 positives, chance alone 9.8%)"
+    )
+    assert "model of 2026-05-11: predicted / observed 0.950 on its held-out day 2026-05-07" in text[2] and "2.0" not in text[2]
+    assert explained(spark, first, "--of", "utility")["levels"] == []
+
+
+def test_a_reason_names_what_makes_up_most_of_a_change_and_what_stands_against_it() -> None:
+    assert reason(-10.0, {"model": -6.0, "calibrator": 2.5, "features": -0.1, "mix": -0.4, "volume": -6.0}) == (
+        "mainly: the other model rates it lower (60%), and it stands for fewer impressions (60%); "
+        "against it: the other calibrator makes it higher (-25%)"
+    )
+    assert reason(0.0, {"model": 0.0}) == ""
 
 
 def test_an_answer_that_cannot_be_given_says_what_is_missing(spark: SparkSession, first: Conf) -> None:

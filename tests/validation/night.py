@@ -102,6 +102,7 @@ def made_up_night(**changed: Any) -> ReportData:
             for source in ("shopping", "standard")
             for place in range(-11, -4)
         ],
+        "movers": [mover("c346", 10.49, 0.28, 215, 4), mover("c437", 20.0, 26.39, 1_669, 1_681)],
         "feature_shifts": [Shift("device", "2026-05-16", 0.31, 0.05, 9, 60_000), Shift("age", "2026-05-16", 0.02, None, 1, 60_000)],
         "score_shifts": [Shift("click", "2026-05-17", 0.012, 0.04, 5, 60_000)],
         "max_psi": 0.25,
@@ -117,6 +118,11 @@ def served_night(head: str, number: int) -> dict[str, Any]:
     day, drift = DAY - (11 - number) * ONE_DAY, 0.002 * number
     figures = {"rows": 60_000, "positives": 1_204, "ratio": 1.05 - drift, "ne": 0.85 + drift, "auc": 0.74 - drift}
     return {"day": day, "head": head, "model": "9b1d4c", **figures}
+
+
+def mover(campaign: str, before: float, after: float, *impressions: int) -> dict[str, Any]:
+    counts = dict(zip(("impressions_before", "impressions_after"), impressions, strict=True))
+    return {"head": "click", "since": DAY, "campaign_id": campaign, "before": before, "after": after, "change": after - before, **counts}
 
 
 def compared(head: str, tower: str) -> dict[str, Any]:

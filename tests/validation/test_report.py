@@ -72,6 +72,7 @@ def test_each_section_shows_its_numbers(page: str) -> None:
         "Metrics on the held-out day 2026-05-13": "click (all) 36,021 1,204 1.182 1.013 5.65% 1.027 0.861 0.853",
         "Reliability on the held-out day": "36,000 rows, 146 positives: too few to judge",
         "Scores": "mean p, save 0.042%",
+        "Expected engagements of click by campaign, 2026-05-17 against 2026-05-16": "c346 10.49 0.28 -10.21 215 4",
     }
     for section, fact in facts.items():
         assert fact in text[text.index(section) :], section
@@ -99,6 +100,7 @@ def test_names_from_logs_are_escaped_everywhere() -> None:
         segments=[{**row, "tower": evil, "by": evil, "value": evil} for row in made_up_night().segments],
         nights=[{**row, "head": evil, "model": evil} for row in made_up_night().nights],
         histogram=[{**row, "source": evil, "head": evil} for row in made_up_night().histogram],
+        movers=[{**row, "head": evil, "campaign_id": evil} for row in made_up_night().movers],
         feature_shifts=[Shift(evil, "2026-05-16", 0.3, None, 9, 60_000)],
         queries=dict.fromkeys(made_up_night().queries, evil),
         card=f'"{evil}',
@@ -127,7 +129,7 @@ def test_simulated_data_is_said_on_top_and_only_then(page: str) -> None:
 
 
 def test_a_night_that_was_stopped_says_what_it_did_not_reach() -> None:
-    parts = ("metrics", "reliability", "findings", "account", "stages", "nights", "histogram", "feature_shifts", "score_shifts")
+    parts = ("metrics", "reliability", "findings", "account", "stages", "nights", "histogram", "movers", "feature_shifts", "score_shifts")
     nothing: dict[str, Any] = dict.fromkeys(parts, ()) | {"card": "", "queries": {}}
     text = words(render(made_up_night(level="bad", training=None, calibrator={}, scores=None, **nothing)))
     for said in ("stage ran", "log was read", "gate ran", "model was trained", "calibrator was fitted"):
