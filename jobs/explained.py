@@ -32,7 +32,7 @@ def lines_of(told: Mapping[str, Any]) -> list[str]:
         lines += ["", f"{len(told['segments'])} of {told['shown_of']:,} shown; --top shows more, --value one"]
     if told["on_one_day_only"]:
         lines += ["", f"{told['on_one_day_only']:,} have rows on one of the days alone, and so no mean to compare"]
-    lines += _features(told.get("features", ()), told["days"])
+    lines += _features(told.get("features", ()), told["of"], told["days"])
     for day, differs in zip(told["days"], told["differs_from_published"], strict=True):
         if differs > SAME:
             lines += [
@@ -80,13 +80,14 @@ def reason(change: float, parts: Mapping[str, float]) -> str:
     return "mainly: " + ", and ".join(named) + (f"; against it: {', and '.join(against)}" if against else "")
 
 
-def _features(features: Sequence[Mapping[str, Any]], days: Sequence[str]) -> list[str]:
+def _features(features: Sequence[Mapping[str, Any]], of: str, days: Sequence[str]) -> list[str]:
     """What each feature adds to the mean, day by day: the mean as it is less the mean where the feature were not known."""
     if not features:
         return []
     worths = [[day[0] - day[1] if day else None for day in row["days"]] for row in features]
     places = _decimals([worth for pair in worths for worth in pair if worth is not None])
-    lines = ["", f"What each feature adds to the mean, against its not being known: {days[0]} -> {days[1]}"]
+    mean = of.replace("expected_", "p_")
+    lines = ["", f"What each feature adds to the mean {mean} of all rows chosen, against its not being known: {days[0]} -> {days[1]}"]
     for row, pair in zip(features, worths, strict=True):
         told = " -> ".join("no such feature" if worth is None else f"{worth:+.{places}f}" for worth in pair)
         lines.append(f"    {row['feature']:<28}{row['family']:<9}{told}")
