@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
@@ -138,7 +137,7 @@ def answer(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], asked: arg
 
 
 def say(step: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} explain: {step}", file=sys.stderr, flush=True)
+    print(f"explain: {step}", file=sys.stderr, flush=True)
 
 
 def parted(sums: Sums, of: str, weights: dict[str, float]) -> list[dict[str, Any]]:
@@ -194,7 +193,8 @@ def differences(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], sums:
 def features_of(
     spark: SparkSession, conf: Conf, sides: tuple[Side, Side], weights: dict[str, float], of: str, chosen: Chosen
 ) -> list[dict[str, Any]]:
-    """What the mean would be without each feature, of all chosen rows together, on both days; None where a day's model has no such feature."""
+    """What the mean would be without each feature, of all chosen rows together, on both days; None where a day's model has no such feature, NaN on a
+    day without rows."""
     means: list[dict[tuple[str, str], list[float]]] = []
     for side in sides:
         say(f"leaving out each feature of model {side.model} in turn, on {side.scored}")
@@ -207,7 +207,7 @@ def features_of(
         {"feature": feature, "family": family, "days": [of_day.get((feature, family)) for of_day in means]}
         for feature, family in dict.fromkeys([*means[1], *means[0]])
     ]
-    return sorted(found, key=lambda row: -max(abs(day[0] - day[1]) for day in row["days"] if day))
+    return sorted(found, key=lambda row: -max(np.nan_to_num(abs(day[0] - day[1])) for day in row["days"] if day))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from etl.explanation import EXPECTED
+
 SAME = 1e-6  # published scores are float64, but batches of other sizes round otherwise
 MAINLY, WORTH_SAYING = 0.8, 0.2  # of a change: named until they make up so much; a part against it, from so much on
+CANCELS = 0.05  # a change that is less of its largest part: a share of it says nothing
 
 #: Factor -> what it says of a fall and of a rise.
 WORDS = {
@@ -69,6 +72,8 @@ def reason(change: float, parts: Mapping[str, float]) -> str:
     """The factors that make up most of the change, in words, and those that stand against it; "" where nothing changed."""
     if not change:
         return ""
+    if abs(change) < CANCELS * max(map(abs, parts.values())):
+        return "its parts nearly cancel"
     along = sorted(((part / change, factor) for factor, part in parts.items() if part / change > 0), key=lambda pair: -pair[0])
     named: list[str] = []
     reached = 0.0
@@ -86,10 +91,12 @@ def _features(features: Sequence[Mapping[str, Any]], of: str, days: Sequence[str
         return []
     worths = [[day[0] - day[1] if day else None for day in row["days"]] for row in features]
     places = _decimals([worth for pair in worths for worth in pair if worth is not None])
-    mean = of.replace("expected_", "p_")
+    mean = f"p_{of.removeprefix(EXPECTED)}" if of.startswith(EXPECTED) else of
     lines = ["", f"What each feature adds to the mean {mean} of all rows chosen, against its not being known: {days[0]} -> {days[1]}"]
     for row, pair in zip(features, worths, strict=True):
-        told = " -> ".join("no such feature" if worth is None else f"{worth:+.{places}f}" for worth in pair)
+        told = " -> ".join(
+            "no such feature" if worth is None else f"{worth:+.{places}f}" if math.isfinite(worth) else "no rows" for worth in pair
+        )
         lines.append(f"    {row['feature']:<28}{row['family']:<9}{told}")
     return lines
 

@@ -175,6 +175,8 @@ def test_when_all_changed_at_once_campaigns_are_ranked_and_each_change_is_the_pu
     for one in told["segments"]:
         assert sum(one["parts"].values()) == pytest.approx(one["after"] - one["before"])
     gone = next(one for one in told["segments"] if one["segment"] == "c2")
+    absent = lines_of(explained(spark, first, "--by", "campaign_id", "--value", "c2", "--features"))
+    assert sum(line.endswith("-> no rows") for line in absent) == 4
     assert gone["rows"] == [20, 0] and gone["after"] == 0.0 and gone["parts"]["volume"] < 0 and gone["parts"]["mix"] == 0
     whole = told["whole"]
     assert [whole["before"], whole["after"]] == pytest.approx([sum(of) for of in zip(*wanted.values(), strict=True)])
@@ -256,7 +258,7 @@ def test_a_reason_names_what_makes_up_most_of_a_change_and_what_stands_against_i
         "mainly: the other model rates it lower (60%), and it stands for fewer impressions (60%); "
         "against it: the other calibrator makes it higher (-25%)"
     )
-    assert reason(0.0, {"model": 0.0}) == ""
+    assert reason(0.0, {"model": 0.0}) == "" and reason(0.1, {"model": 5.0, "mix": -4.9}) == "its parts nearly cancel"
 
 
 def test_an_answer_that_cannot_be_given_says_what_is_missing(spark: SparkSession, first: Conf) -> None:
