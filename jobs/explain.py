@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
@@ -36,7 +35,7 @@ from etl.session import start
 from etl.splits import ONE_DAY
 from etl.tables import read, read_days
 from etl.utility import UTILITY
-from jobs.common import DONE, SCORING, USAGE, StageFailed, conf_of, day_option, main, parser
+from jobs.common import DONE, SCORING, USAGE, StageFailed, conf_of, day_option, main, parser, say
 from jobs.explained import lines_of
 from models.bundle import read_meta
 from models.counterfactual import all_values, under_calibrators, without_each
@@ -134,10 +133,6 @@ def answer(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], asked: arg
     if asked.features:
         found["features"] = features_of(spark, conf, sides, weights, asked.of, chosen)
     return found
-
-
-def say(step: str) -> None:
-    print(f"explain: {step}", file=sys.stderr, flush=True)
 
 
 def parted(sums: Sums, of: str, weights: dict[str, float]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etl.explanation import EXPECTED
+from models.metrics import chance_share
 
 SAME = 1e-6  # published scores are float64, but batches of other sizes round otherwise
 MAINLY, WORTH_SAYING = 0.8, 0.2  # of a change: named until they make up so much; a part against it, from so much on
@@ -52,7 +53,7 @@ def _heading(told: Mapping[str, Any]) -> list[str]:
     for level in told["levels"]:
         lines.append(
             f"    model of {level['scored']}: predicted / observed {level['ratio']:.3f} on its held-out day {level['measured']} "
-            f"({level['positives']:,} positives, chance alone {1.96 / math.sqrt(level['positives']):.1%})"
+            f"({level['positives']:,} positives, chance alone {chance_share(level['positives']):.1%})"
         )
     return lines
 

@@ -23,6 +23,7 @@ from jobs.depends import NEVER_DONE
 from jobs.gate import history_of
 from jobs.model_card import write_card
 from jobs.publish_model import status_of
+from models.metrics import chance_share
 from validation.drift import Shift, shift_of
 from validation.queries import Asked, queries
 from validation.report import ReportData, Scores, Training, render
@@ -150,7 +151,7 @@ def notes_of(calibrator: dict[str, dict[str, Any]], metrics: list[dict[str, Any]
             notes.append(f"The calibrator of {head} is the identity where its fit rows hold fewer than {needed} positives: {told}.")
     for row in metrics:
         if row["stage"] == "raw" and row["source"] == row["tower"] == "(all)" and row["positives"] < needed:
-            within = f", so a ratio is uncertain by {1.96 / row['positives'] ** 0.5:.0%}" if row["positives"] else ""
+            within = f", so a ratio is uncertain by {chance_share(row['positives']):.0%}" if row["positives"] else ""
             notes.append(f"The held-out day has only {row['positives']:,} positives of {row['head']} in {row['rows']:,} rows{within}.")
     return notes
 

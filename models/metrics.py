@@ -6,6 +6,7 @@ of one class, is None, never 0.5.
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -101,6 +102,11 @@ def at_the_top(bins: Bins, share: float = TOP) -> Bins:
     above = bins.rows.sum() - np.cumsum(bins.rows)
     chosen = bins.log_odds >= bins.log_odds[above < share * bins.rows.sum()].min(initial=np.inf)
     return Bins(bins.log_odds[chosen], bins.rows[chosen], bins.positives[chosen])
+
+
+def chance_share(count: float) -> float:
+    """By what share of itself a count may be off by chance alone: half the width of its 95% interval (Poisson, by the normal law)."""
+    return 1.96 / math.sqrt(count)
 
 
 def poisson_interval(count: float, confidence: float = 0.95) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from etl.schemas import ALL
+from models.metrics import chance_share
 from validation import figures
 from validation.drift import Shift
 from validation.pages import pages
@@ -167,7 +168,7 @@ def _side_by_side(metrics: Iterable[Row]) -> list[dict[str, Any]]:
     lines: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in metrics:
         head, source, tower, positives = str(row["head"]), str(row["source"]), str(row["tower"]), row["positives"] or 0
-        within = 1.96 / math.sqrt(positives) if positives else None
+        within = chance_share(positives) if positives else None
         fixed = {"head": head, "source": source, "tower": tower, "rows": row["rows"], "positives": positives, "within": within}
         lines.setdefault((head, source, tower), fixed)[row["stage"]] = row
     heads = list(dict.fromkeys(head for head, _, _ in lines))
