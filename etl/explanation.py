@@ -43,10 +43,12 @@ class Chosen:
 
     def rows(self, spark: SparkSession, conf: Conf, scored: date) -> DataFrame:
         """Of one day, with the segment that each belongs to."""
-        rows = read_days(spark, conf.workdir, schemas.inventory(conf), scored, scored)
-        segment = F.lit(ALL_ROWS) if self.by is None else F.coalesce(F.col(self.by), F.lit("(missing)"))
-        rows = rows.withColumn(SEGMENT, segment)
+        rows = read_days(spark, conf.workdir, schemas.inventory(conf), scored, scored).withColumn(SEGMENT, self.segment)
         return rows if self.value is None else rows.where(F.col(SEGMENT) == F.lit(self.value))
+
+    @property
+    def segment(self) -> Column:
+        return F.lit(ALL_ROWS) if self.by is None else F.coalesce(F.col(self.by), F.lit("(missing)"))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -29,15 +30,17 @@ from conf.template import Template
 from etl import schemas
 from etl.explanation import Chosen, Side, Sums, feature_means, mean_of, published_sums, sums_of
 from etl.landing import InputMissing
+from etl.levels import level_sums
 from etl.registry import calibrator_file, model_dir
 from etl.runs import fingerprint
 from etl.session import start
-from etl.splits import ONE_DAY
-from etl.tables import read, read_days
+from etl.splits import ONE_DAY, Night
+from etl.tables import read_days
 from etl.utility import UTILITY
 from jobs.common import DONE, SCORING, USAGE, StageFailed, conf_of, day_option, main, parser, say
 from jobs.explained import lines_of
 from models.bundle import read_meta
+from models.calibration import Calibrator
 from models.counterfactual import all_values, under_calibrators, without_each
 from models.shapley import shapley
 
@@ -117,14 +120,15 @@ def answer(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], asked: arg
     told = parted(sums, asked.of, weights)
     whole = parted(sums.together(), asked.of, weights)
     ranked = sorted(told, key=lambda one: (ORDERS[asked.order](one["after"] - one["before"]), one["segment"]))
+    levels = [] if asked.of == UTILITY else levels_of(spark, conf, sides, asked.of.split("_", 1)[1], chosen)
     found = {
         "of": asked.of,
         "by": asked.by,
         "days": [side.scored.isoformat() for side in sides],
         "models": [side.model for side in sides],
-        "levels": levels_of(spark, conf, sides, asked.of.split("_", 1)[-1]),
+        "levels": [level.of(None) for level in levels],
         "whole": whole[0] if whole and len(sums.segments) > 1 else None,
-        "segments": ranked[: asked.top],
+        "segments": [one | ({"levels": [level.of(one["segment"]) for level in levels]} if asked.by else {}) for one in ranked[: asked.top]],
         "shown_of": len(ranked),
         "on_one_day_only": len(sums.segments) - len(ranked),
     }
@@ -154,23 +158,45 @@ def parted(sums: Sums, of: str, weights: dict[str, float]) -> list[dict[str, Any
     ]
 
 
-def levels_of(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], head: str) -> list[dict[str, Any]]:
-    """How right each day's model was in level on its night's held-out day; nothing where that night measured nothing, or of utility."""
-    metrics = read(spark, conf.workdir, schemas.METRICS).where(
-        (F.col("head") == F.lit(head)) & (F.col("source") == F.lit(schemas.ALL)) & (F.col("tower") == F.lit(schemas.ALL))
-    )
-    nights = {(side.scored - ONE_DAY, side.model) for side in sides}
-    rows = metrics.where((F.col("stage") == F.lit("calibrated")) & F.col("day").isin([day for day, _ in nights])).collect()
-    found = [row for row in rows if (row["day"], row["model"]) in nights and row["ratio"] is not None]
-    return [
-        {
-            "scored": (row["day"] + ONE_DAY).isoformat(),
-            "measured": row["measured_day"].isoformat(),
-            "ratio": row["ratio"],
-            "positives": row["positives"],
-        }
-        for row in sorted(found, key=lambda row: row["day"])
-    ]
+def levels_of(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], head: str, chosen: Chosen) -> list[Level]:
+    """How right each day's model and calibrator were on that night's held-out day, in all and by segment.
+
+    Without the days of which `served` has no rows of that model any more, and none where the head, the calibrator's features or the segments
+    are not known of those rows.
+    """
+    say("counting what each day's model gave to its held-out day, and what was observed")
+    examples, found = schemas.examples(conf), []
+    for side in sides:
+        night, calibrator = Night.of(side.scored - ONE_DAY, conf), Calibrator.from_json(side.calibrator)
+        rows = read_days(spark, conf.workdir, schemas.served(conf), night.held_out, night.held_out).where(
+            F.col("model") == F.lit(side.model)
+        )
+        if chosen.by is not None and chosen.by not in rows.columns:
+            if chosen.by not in {field.name for field in examples.columns}:
+                continue
+            shown = read_days(spark, conf.workdir, examples, night.held_out, night.held_out).select("impression_id", chosen.by)
+            rows = rows.join(shown, on="impression_id", how="inner")
+        if head not in calibrator.heads or not set(calibrator.values) <= set(rows.columns):
+            continue
+        sums = level_sums(rows, head, conf.heads, calibrator.by_cell, chosen.segment)
+        if len(sums):
+            found.append(Level(side.scored, night.held_out, sums))
+    return found
+
+
+@dataclass(frozen=True)
+class Level:
+    """Of the model that scored `scored`, on the held-out day `measured`. `sums`: as etl/levels.py gives them."""
+
+    scored: date
+    measured: date
+    sums: pd.DataFrame
+
+    def of(self, segment: str | None) -> dict[str, Any]:
+        """Of one segment, or of all rows; zeros where it had none."""
+        counted = self.sums.sum() if segment is None else self.sums.reindex([segment]).fillna(0.0).iloc[0]
+        named = {"scored": self.scored.isoformat(), "measured": self.measured.isoformat()}
+        return named | {"rows": int(counted["rows"]), "predicted": float(counted["predicted"]), "observed": int(counted["observed"])}
 
 
 def differences(spark: SparkSession, conf: Conf, sides: tuple[Side, Side], sums: Sums, chosen: Chosen) -> list[float]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etl.explanation import EXPECTED
-from models.metrics import chance_share
+from models.metrics import chance_share, poisson_interval
 
 SAME = 1e-6  # published scores are float64, but batches of other sizes round otherwise
 MAINLY, WORTH_SAYING = 0.8, 0.2  # of a change: named until they make up so much; a part against it, from so much on
+NONE_SEEN = -math.log(0.025)  # the most engagements that are to be expected, at 95%, where none was seen
 CANCELS = 0.05  # a change that is less of its largest part: a share of it says nothing
 
 #: Factor -> what it says of a fall and of a rise.
@@ -51,10 +52,12 @@ def _heading(told: Mapping[str, Any]) -> list[str]:
     by = f"both by model {after}" if before == after else f"{last} by model {after}, {first} by model {before}"
     lines = [f"{told['of']} of {last} against {first}; {by}"]
     for level in told["levels"]:
-        lines.append(
-            f"    model of {level['scored']}: predicted / observed {level['ratio']:.3f} on its held-out day {level['measured']} "
-            f"({level['positives']:,} positives, chance alone {chance_share(level['positives']):.1%})"
+        observed = level["observed"]
+        held = (
+            f"predicted / observed {level['predicted'] / observed:.3f}" if observed else f"predicted {level['predicted']:,.1f}, observed 0"
         )
+        chance = f"{observed:,} positives, chance alone {chance_share(observed):.1%}" if observed else "no positives"
+        lines.append(f"    model of {level['scored']}: {held} on its held-out day {level['measured']} ({chance})")
     return lines
 
 
@@ -66,7 +69,19 @@ def _change(what: str, one: Mapping[str, Any], places: int) -> list[str]:
     lines = [f"{what}: {before:,.{places}f} -> {after:,.{places}f} ({change:+,.{places}f}{_share(before, after)}); {counts}"]
     if words := reason(change, parts):
         lines.append(f"    {words}")
+    if levels := one.get("levels"):
+        lines.append("    on held-out days: " + "; ".join(map(_level, levels)))
     return lines + [f"    {factor:<12}{part:+14,.{places}f}" for factor, part in sorted(parts.items(), key=lambda pair: -abs(pair[1]))]
+
+
+def _level(level: Mapping[str, Any]) -> str:
+    """What was predicted of a segment on a day that no fit read, and what came, with the limits that chance alone gives it."""
+    predicted, observed = level["predicted"], level["observed"]
+    if not level["rows"]:
+        return f"{level['measured']} no impressions"
+    low, high = (observed * limit for limit in poisson_interval(observed)) if observed else (0.0, NONE_SEEN)
+    beyond = "" if low <= predicted <= high else ": off beyond chance"
+    return f"{level['measured']} predicted {predicted:,.1f}, observed {observed:,} (95% {low:,.1f} to {high:,.1f}){beyond}"
 
 
 def reason(change: float, parts: Mapping[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,7 +22,7 @@ from etl.registry import calibrator_file, model_dir, publish
 from etl.runs import fingerprint
 from etl.scores import score_inventory
 from etl.splits import ONE_DAY
-from etl.tables import create_tables, frame_of, overwrite_days, read_days
+from etl.tables import create_tables, overwrite_days, read_days
 from jobs.common import StageFailed
 from jobs.explain import answer, options, require_columns, side_of
 from jobs.explained import WORDS, lines_of, reason
@@ -98,7 +99,7 @@ def first(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Conf
     """Two models, and a first day scored; a click is worth the row's bid."""
     heads = small_conf().model_dump(mode="json")["heads"]
     heads["click"]["utility_times_bid"], heads["scroll_up"]["utility_weight"] = True, -0.3
-    conf = small_conf(str(tmp_path_factory.mktemp("explain")), heads=heads)
+    conf = small_conf(str(tmp_path_factory.mktemp("explain")), heads=heads, calibration={"features": ["country"]})
     create_tables(spark, conf)
     made_model(conf, "m1", 1)
     made_model(conf, "m2", 2)
@@ -235,22 +236,43 @@ def test_what_features_are_worth_and_scores_that_do_not_come_out_again_are_said_
     overwrite_days(kept, first.workdir, table, BEFORE, BEFORE)
 
 
-def test_how_right_each_days_model_was_in_level_stands_beside_the_change(spark: SparkSession, first: Conf) -> None:
+def test_how_right_each_days_model_was_on_its_held_out_day_stands_beside_the_change_in_all_and_by_segment(
+    spark: SparkSession, first: Conf
+) -> None:
     scored_day(spark, first, AFTER, *ALONE["model"])
-    of = {"head": "click", "source": "(all)", "tower": "(all)", "stage": "calibrated", "positives": 400}
-    measured = [
-        {**of, "day": BEFORE - ONE_DAY, "model": "m1", "measured_day": BEFORE - 4 * ONE_DAY, "ratio": 1.05},
-        {**of, "day": BEFORE, "model": "m2", "measured_day": BEFORE - 3 * ONE_DAY, "ratio": 0.95},
-        {**of, "day": BEFORE, "model": "refused", "measured_day": BEFORE - 3 * ONE_DAY, "ratio": 3.0},
-        {**of, "day": BEFORE, "model": "m2", "measured_day": BEFORE - 3 * ONE_DAY, "ratio": 2.0, "stage": "raw"},
+    held_out = {"m1": BEFORE - 4 * ONE_DAY, "m2": BEFORE - 3 * ONE_DAY}  # M of the night before each scored day
+    served, examples = schemas.served(first), schemas.examples(first)
+    shown = [
+        {"impression_id": f"{model}{n}", "day": day, "campaign_id": f"c{n % 2}", "tower": "video", "model": model}
+        | {"logit_click": 0.2, "logit_good_click": 0.0, "label_click": n % 2 if n < 300 else None, "label_good_click": 0}
+        for model, day in held_out.items()
+        for n in range(400)
     ]
-    overwrite_days(frame_of(spark, measured, schemas.METRICS), first.workdir, schemas.METRICS, BEFORE - ONE_DAY, BEFORE)
-    text = lines_of(explained(spark, first))
-    assert (
-        text[1] == "    model of 2026-05-10: predicted / observed 1.050 on its held-out day 2026-05-06 (400 positives, chance alone 9.8%)"
+    last = max(held_out.values())
+    overwrite_days(rows(spark, examples, shown), first.workdir, examples, min(held_out.values()), last)
+    refused = [{**row, "model": "refused", "logit_click": 5.0} for row in shown]
+    overwrite_days(rows(spark, served, [*shown, *refused]), first.workdir, served, min(held_out.values()), last)
+    # The calibrator takes .1 off: log-odds .1 of 300 rows with a label.
+    p, told = 1 / (1 + math.exp(-0.1)), explained(spark, first, "--by", "campaign_id", "--value", "c1")
+    wanted = [{"scored": day.isoformat(), "measured": held_out[model].isoformat()} for day, model in ((BEFORE, "m1"), (AFTER, "m2"))]
+    assert told["levels"] == [one | {"rows": 300, "predicted": pytest.approx(300 * p), "observed": 150} for one in wanted]
+    (c1,) = told["segments"]
+    assert c1["levels"] == [one | {"rows": 150, "predicted": pytest.approx(150 * p), "observed": 150} for one in wanted]
+    text = lines_of(told)
+    assert text[1] == (
+        f"    model of 2026-05-10: predicted / observed {2 * p:.3f} on its held-out day 2026-05-06 (150 positives, chance alone 16.0%)"
     )
-    assert "model of 2026-05-11: predicted / observed 0.950 on its held-out day 2026-05-07" in text[2] and "2.0" not in text[2]
+    (line,) = [line for line in text if "on held-out days" in line]
+    assert line.strip().startswith(
+        f"on held-out days: 2026-05-06 predicted {150 * p:.1f}, observed 150 (95% 127.0 to 176.0): off beyond chance; "
+    )
+    nothing = lines_of(explained(spark, first, "--by", "campaign_id", "--value", "c2"))
+    assert "    on held-out days: 2026-05-06 no impressions; 2026-05-07 no impressions" in nothing
     assert explained(spark, first, "--of", "utility")["levels"] == []
+    # p(good click) includes p(click); a click's label does not matter to it.
+    (child, _) = explained(spark, first, "--of", "p_good_click")["levels"]
+    assert (child["rows"], child["observed"], child["predicted"]) == (400, 0, pytest.approx(400 * p / (1 + math.exp(0.1))))
+    assert "predicted 99.8, observed 0 on its held-out day" in lines_of(explained(spark, first, "--of", "p_good_click"))[1]
 
 
 def test_a_reason_names_what_makes_up_most_of_a_change_and_what_stands_against_it() -> None:
