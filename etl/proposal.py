@@ -31,6 +31,7 @@ MOST_BUCKETS = 10_000_000
 HEAVY_TAIL = 6.0
 LOG_FROM = 10.0
 FEWEST_REPEATS = 2.0  # rows a value
+RARE = "hardly one comes twice, so there is nothing to learn of them"
 MOST_WORDS = 4.0
 LIST_COVERED = 0.9
 LONGEST_READ = 64  # places of a list, the most that a feature may have
@@ -93,8 +94,8 @@ def _text(column: Described) -> tuple[dict[str, Any], str]:
         return known
     if column.parts:
         return _sentence(column, column.parts)
-    if column.filled < FEWEST_REPEATS * column.distinct:
-        return {}, f"{values} in {column.filled:,} filled rows: hardly one comes twice, so there is nothing to learn of them"
+    if _rare(column.filled, column.distinct):
+        return {}, f"{values} in {column.filled:,} filled rows: {RARE}"
     buckets, load = _room(column.distinct)
     return {"type": "hashed", "buckets": buckets}, f"{values}, the most frequent in {share_of_rows(column.top[0][1])} of rows; {load}"
 
@@ -104,8 +105,8 @@ def _sentence(column: Described, parts: Parts) -> tuple[dict[str, Any], str]:
     what = f"sentences of {column.words:.0f} words on average, {tokens}"
     if column.family == "serving":
         return {}, f"{what}; the serving term reads single values"
-    if parts.counted <= FEWEST_REPEATS * parts.distinct:  # also where there is none
-        return {}, f"{what}, of which hardly one comes twice, so there is nothing to learn of them"
+    if _rare(parts.counted, parts.distinct):
+        return {}, f"{what}: {RARE}"
     buckets, load = _room(parts.distinct)
     keys = {"type": "text", "length": parts.length, "buckets": buckets}
     return keys, f"{what}; {_places(parts, 'tokens')}; {load}"
@@ -121,8 +122,8 @@ def _list(column: Described) -> tuple[dict[str, Any], str]:
     if known := _closed(parts.top, values, "values in lists"):
         keys, why = known
         return {**keys, "length": parts.length}, f"{what}; {why}; {places}"
-    if parts.counted <= FEWEST_REPEATS * parts.distinct:  # also where there is none
-        return {}, f"{what}, {values}: hardly one comes twice, so there is nothing to learn of them"
+    if _rare(parts.counted, parts.distinct):
+        return {}, f"{what}, {values}: {RARE}"
     buckets, load = _room(parts.distinct)
     return {"type": "hashed", "buckets": buckets, "length": parts.length}, f"{what}, {values}; {places}; {load}"
 
@@ -137,6 +138,11 @@ def _closed(top: Sequence[tuple[str, float]], told_as: str, of: str) -> tuple[di
     if len(top) == len(values):
         return known, f"{len(values)} values: a closed list"
     return known, f"{told_as}, the {len(values)} most frequent cover {share_of_rows(covered)} of {of}: a closed list"
+
+
+def _rare(counted: int, distinct: int) -> bool:
+    """Also where there is none at all."""
+    return counted < FEWEST_REPEATS * distinct or not distinct
 
 
 def _room(distinct: int) -> tuple[int, str]:
