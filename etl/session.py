@@ -46,6 +46,8 @@ TUNING = {
 }
 
 
+#: What the driver's Java says on the console, before a session can be told to be quiet.
+LOGGING = Path(__file__).with_name("log4j2.properties")
 #: Classes that were loaded once (etl/class_archive.py).
 ARCHIVE = Path(sys.prefix) / "spark-classes" / "archive.jsa"
 
@@ -66,7 +68,9 @@ def start(conf: SparkConf, name: str) -> SparkSession:
         builder = (
             builder.master(conf.master)
             .config("spark.driver.memory", conf.driver_memory)
-            .config("spark.driver.extraJavaOptions", conf.driver_java_options + archived_classes())
+            .config(
+                "spark.driver.extraJavaOptions", f"{conf.driver_java_options} -Dlog4j2.configurationFile=file:{LOGGING}{archived_classes()}"
+            )
             .config("spark.driver.host", "127.0.0.1")
             .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.ui.enabled", "false")
@@ -95,8 +99,11 @@ def as_done(work: Callable[[Item], Made], items: Iterable[Item], threads: int = 
     in_thread = inheritable_thread_target(SparkSession.active())(work)
     with ThreadPoolExecutor(threads) as pool:
         asked = {pool.submit(in_thread, item): item for item in items}
-        for done in as_completed(asked):
-            yield asked[done], done.result()
+        try:
+            for done in as_completed(asked):
+                yield asked[done], done.result()
+        finally:  # after an error, or a signal, no other is begun
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager

@@ -6,15 +6,18 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
@@ -32,6 +35,7 @@ from etl.tables import ConflictError, TableError
 
 DONE, BUG, USAGE, INPUT, VALIDATION, TRAINING, SCORING, CONFLICT, REFUSED = 0, 1, 2, 3, 4, 5, 6, 7, 8
 AGAIN = 75  # nothing is wrong with data, configuration or code: the same command may succeed later
+STOPPED = "stopped by a signal; what is finished stands, and the same command goes on from there"
 
 
 class StageFailed(RuntimeError):
@@ -184,12 +188,26 @@ def write_summary(path: Path, summary: dict[str, Any]) -> Path:
     return write_whole(path, json.dumps(summary, indent=2, default=str) + "\n")
 
 
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM does what Ctrl-C does: what Spark is at is cancelled, and the job leaves everything in order. A second one ends it at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cancel = signal.getsignal(signal.SIGINT)
+    if callable(cancel):
+        with suppress(Exception):  # Spark's JVM may have got the signal too
+            cancel(number, frame)
+    raise KeyboardInterrupt
+
+
 def main(job: Callable[[Sequence[str] | None], int]) -> None:
     """Run a job's function as a command: errors in words on stderr, and the exit code that says of which kind."""
+    signal.signal(signal.SIGTERM, stop)
     try:
         code = job(None)
+    except KeyboardInterrupt:
+        code = AGAIN
+        say(STOPPED)
     except Exception as error:
-        code = code_of(error)
+        code = AGAIN if isinstance(error.__context__, KeyboardInterrupt) else code_of(error)  # Spark could not be stopped any more
         if code == BUG:
             traceback.print_exc()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

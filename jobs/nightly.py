@@ -7,7 +7,7 @@ spark-submit jobs/nightly.py --conf-file conf/demo.yaml --from 2026-05-15 --to 2
 spark-submit jobs/nightly.py --conf-file conf/demo.yaml --day 2026-05-16 --dry-run
 
 Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 input missing, 4 validation failed, 5 training failed, 6 scoring failed,
-7 lock held or conflict, 8 candidate refused: yesterday's model serves, 75 a rank or Spark itself was lost: try again.
+7 lock held or conflict, 8 candidate refused: yesterday's model serves, 75 a rank or Spark itself was lost, or a signal stopped the night: try again.
 `<workdir>/runs/<day>/run_summary.json` says the same in words.
 """
 
@@ -30,8 +30,10 @@ from etl.splits import ONE_DAY, Night, days_between
 from etl.tables import create_tables, table_path
 from jobs import build_examples, calibrate, evaluate, gate, ingest, publish_model, report, score, train
 from jobs.common import (
+    AGAIN,
     DONE,
     REFUSED,
+    STOPPED,
     Run,
     Stage,
     code_of,
@@ -181,6 +183,9 @@ def under_lock(run: Run, stages: Sequence[Stage], summary: Path | None) -> int:
             if score.STAGE in stages:
                 write_views(spark, conf)
             return finish(run, code, reason, begun, progress, summary)
+        except KeyboardInterrupt:
+            finish(run, AGAIN, f"{stage.name} was {STOPPED}", begun, progress, summary)
+            raise
         except Exception as error:
             try:
                 finish(run, code_of(error), f"{type(error).__name__}: {error}", begun, progress, summary)

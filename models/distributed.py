@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -60,7 +61,7 @@ def run_on_spark(training: Training, work: Callable[..., Any], args: tuple[Any, 
         context.cancelJobGroup(f"horovod.spark.run.{job_id.JOB_ID}")
 
     try:
-        with _signal_handlers_kept(), _rendezvous_ended(), ended_together(heard, training.stall_shutdown_seconds, end):
+        with _signals_heard(), _rendezvous_ended(), ended_together(heard, training.stall_shutdown_seconds, end):
             of_ranks = run(
                 _on_rank,
                 args=(work, args, (host, ears.port), ears.key),
@@ -127,14 +128,33 @@ def _require_slots(training: Training) -> None:
 
 
 @contextmanager
-def _signal_handlers_kept() -> Iterator[None]:
-    """Horovod's launcher replaces the handlers of SIGINT and SIGTERM and leaves its own behind."""
+def _signals_heard() -> Iterator[None]:
+    """Horovod's launcher takes SIGINT and SIGTERM, ends its ranks, and forgets whose signal it was: it is the driver's, once they have ended."""
+    from horovod.runner import gloo_run
+
+    plain, got = gloo_run.register_shutdown_event, []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def told() -> threading.Event:
+        end = threading.Event()
+
+        def stop(number: int, frame: object) -> None:
+            got.append(number)
+            end.set()
+
+        for number in before:
+            signal.signal(number, stop)
+        return end
+
+    gloo_run.register_shutdown_event = told
     try:
         yield
     finally:
+        gloo_run.register_shutdown_event = plain
         for number, handler in before.items():
             signal.signal(number, handler)
+        if got:
+            signal.raise_signal(got[0])
 
 
 @contextmanager

@@ -193,6 +193,7 @@ def test_the_wheel_holds_the_five_packages_with_their_data_and_nothing_else(whee
         *(f"{package}/*.py" for package in PACKAGES),
         "conf/*.yaml",
         "conf/worlds/*.yaml",
+        "etl/*.properties",
         *(f"validation/*.{x}" for x in ("html", "css", "md")),
     ]
     ours = {file.relative_to(ROOT).as_posix() for pattern in patterns for file in ROOT.glob(pattern)}

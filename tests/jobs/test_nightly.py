@@ -63,6 +63,12 @@ def test_the_nights_dates_are_those_of_the_clock(spark: SparkSession, clean: Pla
     assert [row["measured_day"] for row in measured] == [night.held_out]
 
 
+def test_the_console_has_what_the_night_says_and_none_of_sparks_own_warnings(clean: Place) -> None:
+    said = (clean.workdir / "stderr.txt").read_text(encoding="utf-8")
+    assert said.count("[9/9] report") == 1
+    assert [line for line in said.splitlines() if " WARN " in line or "log level" in line or "log4j" in line] == []
+
+
 def test_a_second_run_by_spark_submit_changes_no_table_but_runs_and_says_what_it_skipped(clean: Place) -> None:
     before = clean.versions("runs")
     code, told = clean.run("nightly", *NIGHT, launcher="spark-submit")

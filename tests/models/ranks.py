@@ -73,3 +73,8 @@ def hold_up_rank_1(collective: Collective) -> None:
     if collective.rank == 1:
         time.sleep(600)
     collective.sum_(torch.zeros(1))
+
+
+def sleep_long(collective: Collective) -> None:
+    """As long as no test waits."""
+    time.sleep(600)

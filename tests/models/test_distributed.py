@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,7 +17,7 @@ from models.backends import launch
 from models.errors import RanksLost, SlotsMissing, TrainingFailed
 from models.rank_voices import Ears, Failure, Heard, Relay, Voice
 from models.rank_watch import ended_together, why
-from tests.models.ranks import fail_on_rank_1, how_many, stop_rank_1
+from tests.models.ranks import fail_on_rank_1, how_many, sleep_long, stop_rank_1
 from tests.models.snapshots import TRAINING
 
 TWO_RANKS = TRAINING.model_copy(update={"backend": "horovod_spark", "ranks": 2})
@@ -27,6 +29,31 @@ def test_a_rank_that_fails_is_named_with_its_cause_and_signals_stay_the_drivers(
         launch(TWO_RANKS, fail_on_rank_1)
     assert "fail_on_rank_1" in failed.value.trace
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_to_the_driver_ends_the_ranks_and_then_is_the_drivers(spark: SparkSession):
+    got = []
+
+    def handled(number: int, frame: object) -> None:
+        got.append(number)
+
+    def ranks() -> list[psutil.Process]:
+        return [one for one in psutil.Process().children(recursive=True) if "horovod.spark.task.gloo_exec_fn" in one.cmdline()]
+
+    def stop_once_they_run() -> None:
+        while len(ranks()) < 2:
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, handled)
+    try:
+        threading.Thread(target=stop_once_they_run, daemon=True).start()
+        with pytest.raises(TrainingFailed):
+            launch(TWO_RANKS, sleep_long)
+        assert signal.getsignal(signal.SIGTERM) is handled
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert got == [signal.SIGTERM] and ranks() == []
 
 
 def test_no_port_stays_open_once_the_ranks_have_ended(spark: SparkSession):

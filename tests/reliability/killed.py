@@ -115,12 +115,16 @@ def kill_night(of: Place, day: str, *how: str) -> tuple[int, str]:
         start_new_session=True,
         env=os.environ | {MARK: mark},
     )
+    _all_ended(mark)
+    return ended.returncode, ended.stderr
+
+
+def _all_ended(mark: str) -> None:
     given_up = time.monotonic() + FOLLOW_SECONDS
     while left := with_mark(mark):
         if time.monotonic() > given_up:
             raise AssertionError(f"processes outlived their night by {FOLLOW_SECONDS:.0f} s: {left}")
         time.sleep(0.5)
-    return ended.returncode, ended.stderr
 
 
 def run_and_kill_executor(of: Place, seconds: float, *options: str) -> tuple[int, str, bool]:
@@ -146,6 +150,24 @@ def run_and_kill_executor(of: Place, seconds: float, *options: str) -> tuple[int
     return code, told[0], killed
 
 
+def stop_night(of: Place, line: str, *options: str, launcher: str = sys.executable) -> tuple[int, str, float]:
+    """A night whose process group, as Airflow does it, gets SIGTERM once a line of its stderr holds `line`.
+
+    Exit code, stderr, and seconds until no process of it was left. Raises where one outlives FOLLOW_SECONDS.
+    """
+    mark = f"{os.getpid()}-{time.monotonic_ns()}"
+    night, told, sent = _started(of, mark, *options, launcher=launcher), "", 0.0
+    assert night.stderr is not None
+    for said in night.stderr:
+        told += said
+        if not sent and line in said:
+            os.killpg(night.pid, signal.SIGTERM)
+            sent = time.monotonic()
+    code = night.wait()
+    _all_ended(mark)
+    return code, told, time.monotonic() - sent
+
+
 def two_nights(of: Place, apart: float, *options: str) -> tuple[list[int], list[str]]:
     """Exit codes and stderr of two drivers that begin the same night `apart` seconds after each other."""
     first = _started(of, "first", *options)
@@ -155,9 +177,11 @@ def two_nights(of: Place, apart: float, *options: str) -> tuple[list[int], list[
     return [night.returncode for night in nights], told
 
 
-def _started(of: Place, mark: str, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "jobs/nightly.py", "--conf-file", str(of.conf_file), *options]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ | {MARK: mark})
+def _started(of: Place, mark: str, *options: str, launcher: str = sys.executable) -> subprocess.Popen[str]:
+    command, env = [launcher, "jobs/nightly.py", "--conf-file", str(of.conf_file), *options], os.environ | {MARK: mark}
+    return subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env, start_new_session=True
+    )
 
 
 def with_mark(mark: str) -> list[str]:
