@@ -48,9 +48,11 @@ def methods(pooling: float, featured: bool) -> list[Method]:
         *plain,
         Method("featured", "featured", pooling=pooling),
         Method("featured of 3", "featured", windows=3, pooling=pooling),
+        Method("featured of 7, half-life 2", "featured", windows=7, half_life=2, pooling=pooling),
         Method("own ridge", "featured", pooling=pooling, own_ridge=True),
         Method("own ridge of 3", "featured", windows=3, pooling=pooling, own_ridge=True),
         Method("own ridge of 7", "featured", windows=7, pooling=pooling, own_ridge=True),
+        Method("own ridge of 7, half-life 2", "featured", windows=7, half_life=2, pooling=pooling, own_ridge=True),
     ]
 
 
