@@ -13,7 +13,7 @@ from jobs.nightly import ETL, STAGES, run_night
 from tests.jobs.nights import Place, copied, day
 from tests.reliability.disk import disk_of_its_own, leave_free, may_mount
 from tests.reliability.killed import KILLED, POINTS, kill_night, run_and_kill_executor, two_nights
-from tests.reliability.lakes import KEPT, NIGHT, hashes, torn
+from tests.reliability.lakes import KEPT, NIGHT, Hashes, hashes, torn
 
 FIVE = (
     "quarantine is written, its tables are not",
@@ -22,15 +22,31 @@ FIVE = (
     "the model is registered, not published",
     "scores are written, not published",
 )
+MADE_BY_ETL = ("impressions", "engagements", "users", "ads", "inventory", "quarantine", "history", "examples")
 
 
-@pytest.mark.parametrize("points", [FIVE[-1:], pytest.param(FIVE, marks=pytest.mark.slow)], ids=["one point", "five points"])
+def test_a_night_killed_between_files_and_their_version_goes_on_to_the_same_tables(
+    spark: SparkSession, built: Place, clean: Place, tmp_path: Path
+) -> None:
+    killed = copied(built, tmp_path / "killed")
+    code, told = kill_night(killed, day(7), "--at", "files of examples lie there, and are in no version")
+    assert code == KILLED, told
+    assert torn(hashes(spark, killed), hashes(spark, built), hashes(spark, clean)) == []
+    assert run_night(spark, killed.conf, NIGHT, NIGHT, ETL) == DONE
+    assert of_etl(hashes(spark, killed)) == of_etl(hashes(spark, clean))
+
+
+def of_etl(found: Hashes) -> Hashes:
+    return {table: days for table, days in found.items() if table in MADE_BY_ETL}
+
+
+@pytest.mark.slow
 def test_a_night_killed_at_one_point_after_the_other_ends_with_the_same_tables(
-    spark: SparkSession, built: Place, clean: Place, tmp_path: Path, points: tuple[str, ...]
+    spark: SparkSession, built: Place, clean: Place, tmp_path: Path
 ) -> None:
     assert set(FIVE) <= set(POINTS)
     killed, old, new = copied(built, tmp_path / "killed", training={"checkpoint_seconds": 0}), hashes(spark, built), hashes(spark, clean)
-    for point in points:
+    for point in FIVE:
         code, told = kill_night(killed, day(7), "--at", point)
         assert code == KILLED, told
         assert torn(hashes(spark, killed), old, new) == [], point
@@ -69,9 +85,7 @@ def test_a_night_that_loses_an_executor_goes_on_to_the_same_tables(spark: SparkS
     only = ",".join(stage.name for stage in ETL)
     code, told, killed = run_and_kill_executor(lake, 5, "--day", day(7), "--only", only)
     assert (code, killed) == (DONE, True), told
-    tables = ("impressions", "engagements", "users", "ads", "inventory", "quarantine", "history", "examples")
-    found, wanted = hashes(spark, lake), hashes(spark, clean)
-    assert {table: found[table] for table in tables} == {table: wanted[table] for table in tables}
+    assert of_etl(hashes(spark, lake)) == of_etl(hashes(spark, clean))
 
 
 def test_of_two_drivers_that_begin_one_night_together_one_does_it_and_the_other_exits_7(built: Place, tmp_path: Path) -> None:
