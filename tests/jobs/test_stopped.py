@@ -64,13 +64,14 @@ def test_a_job_that_gets_sigterm_cancels_what_spark_is_at_and_exits_75(capsys: p
 
 
 @pytest.mark.slow
-def test_a_night_that_is_stopped_in_etl_in_training_and_in_scoring_ends_soon_and_goes_on_to_the_same_tables(
+def test_a_night_that_is_stopped_in_one_stage_after_the_other_ends_soon_and_goes_on_to_the_same_tables(
     spark: SparkSession, built: Place, clean: Place, tmp_path: Path
 ) -> None:
     stopped, old, new = copied(built, tmp_path / "stopped"), hashes(spark, built), hashes(spark, clean)
     moments = (
-        ("build_examples", "[1/9] ingest", "spark-submit", 128 + signal.SIGTERM),  # where the code is that of Spark's own process
+        ("build_examples", "[1/9] ingest", sys.executable, AGAIN),
         ("train", '"event": "rank joined"', sys.executable, AGAIN),
+        ("calibrate", '"stage": "calibrate"', "spark-submit", 128 + signal.SIGTERM),  # the code of Spark's own process
         ("score", '"stage": "score"', sys.executable, AGAIN),
     )
     for stage, line, launcher, wanted in moments:
