@@ -32,7 +32,7 @@ def test_a_rank_that_fails_is_named_with_its_cause_and_signals_stay_the_drivers(
 
 
 def test_a_signal_to_the_driver_ends_the_ranks_and_then_is_the_drivers(spark: SparkSession):
-    got = []
+    got, over = [], threading.Event()
 
     def handled(number: int, frame: object) -> None:
         got.append(number)
@@ -41,9 +41,10 @@ def test_a_signal_to_the_driver_ends_the_ranks_and_then_is_the_drivers(spark: Sp
         return [one for one in psutil.Process().children(recursive=True) if "horovod.spark.task.gloo_exec_fn" in one.cmdline()]
 
     def stop_once_they_run() -> None:
-        while len(ranks()) < 2:
-            time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGTERM)
+        while not over.wait(0.2):
+            if len(ranks()) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
     before = signal.signal(signal.SIGTERM, handled)
     try:
@@ -52,6 +53,7 @@ def test_a_signal_to_the_driver_ends_the_ranks_and_then_is_the_drivers(spark: Sp
             launch(TWO_RANKS, sleep_long)
         assert signal.getsignal(signal.SIGTERM) is handled
     finally:
+        over.set()
         signal.signal(signal.SIGTERM, before)
     assert got == [signal.SIGTERM] and ranks() == []
 
