@@ -27,12 +27,12 @@ help() {
                    of pages
   check            the same set-up, then ruff, mypy and every test, the slow ones too
   bench            setup, then every benchmark: one line of JSON each, kept in var/benchmarks/results.jsonl
-  reliability      setup and airflow, then two hundred one-epoch reads, ten trainings with a rank killed or stopped, and thirty nights of
+  reliability      setup and airflow, then two hundred one-epoch reads, forty trainings with a rank killed or stopped, and thirty nights of
                    ETL with a fault each: all must end as if there had been none; candidates that are bad on purpose, which must be
                    refused; readers beside publishers that are killed, who must see whole days; a night by Airflow, and one on a cluster of
                    this machine's own by what `package` makes, which must end with the tables of the same night in one process
   soak [ARGS]      setup, then trials of faults: nights killed at named points and at random, an executor lost, two nights at once, a full disk;
-                   an hour or two, can be stopped and goes on where it was (--kinds, --trials)
+                   some hours, can be stopped and goes on where it was (--kinds, --trials)
   audit            setup, then the licence of every package, and the known vulnerabilities of the pinned versions
   airflow          setup, then make .venv-airflow: Airflow for jobs/dags/, with packages of its own
   package [ARGS]   setup, then dist/: what a cluster needs, as README.md says: a wheel, two packed environments, the jars, main.py
