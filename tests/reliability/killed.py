@@ -25,6 +25,7 @@ import psutil
 from conf.load import load
 from jobs import nightly
 from tests.jobs.nights import ROOT, Place
+from tests.processes import command_of
 
 KILLED = -signal.SIGKILL
 MARK = "ADTOWER_TRIAL"  # in the environment of a night's processes: how those that outlive it are found
@@ -193,8 +194,8 @@ def _marked(mark: str) -> list[tuple[psutil.Process, str]]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append((process, " ".join(process.cmdline())))
+            if process.environ().get(MARK) == mark and (command := command_of(process)):
+                found.append((process, command))
         except psutil.Error:
             continue
     return found
