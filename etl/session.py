@@ -95,10 +95,14 @@ def side_by_side(work: Callable[[Item], Made], items: Iterable[Item], threads: i
 
 
 def as_done(work: Callable[[Item], Made], items: Iterable[Item], threads: int = 3) -> Iterator[tuple[Item, Made]]:
-    """The same: each item with its result, as soon as that is there, so that the driver can go on while Spark works on the others."""
-    in_thread = inheritable_thread_target(SparkSession.active())(work)
+    """The same: each item with its result, as soon as that is there, so that the driver can go on while Spark works on the others.
+
+    Each item is wrapped by itself, since what is wrapped once has one set of Spark's local properties, and queries of two threads that
+    share one take each other's execution for their own: at times with `Cannot parse null string`.
+    """
+    spark = SparkSession.active()
     with ThreadPoolExecutor(threads) as pool:
-        asked = {pool.submit(in_thread, item): item for item in items}
+        asked = {pool.submit(inheritable_thread_target(spark)(work), item): item for item in items}
         try:
             for done in as_completed(asked):
                 yield asked[done], done.result()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from pyspark.sql import SparkSession
 
@@ -28,3 +30,14 @@ def test_jobs_that_run_side_by_side_keep_the_description_of_their_stage(spark: S
     finally:
         context.setLocalProperty("spark.job.description", None)  # type: ignore[arg-type]
     assert seen == ["2026-05-16 ingest"] * 4
+
+
+def test_jobs_that_run_side_by_side_do_not_share_what_spark_knows_of_their_query(spark: SparkSession) -> None:
+    context, both = spark.sparkContext, threading.Barrier(2, timeout=60)
+
+    def told(execution: str) -> str:
+        context.setLocalProperty("spark.sql.execution.id.of.test", execution)
+        both.wait()
+        return context.getLocalProperty("spark.sql.execution.id.of.test") or ""
+
+    assert side_by_side(told, ["1", "2"], threads=2) == ["1", "2"]
