@@ -5,9 +5,9 @@ from __future__ import annotations
 import psutil
 
 
-def command_of(process: psutil.Process) -> str:
-    """Its command line; "" for one that has ended, a zombie too, which has none left."""
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command line; none of one that has ended, even if it is a zombie still."""
     try:
-        return "" if process.status() == psutil.STATUS_ZOMBIE else " ".join(process.cmdline())
+        return [] if process.status() == psutil.STATUS_ZOMBIE else process.cmdline()
     except psutil.Error:
-        return ""
+        return []

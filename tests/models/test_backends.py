@@ -18,7 +18,7 @@ from models.errors import RanksLost, SlotsMissing, TrainingFailed
 from models.trainer import TrainRequest
 from tests.models.ranks import Seen, fail_on_rank_1, hold_up_rank_1, kill_rank_1, seen_then_trained, stop_rank_1
 from tests.models.snapshots import SMALL, TRAINING, example_columns, write_snapshot
-from tests.processes import command_of
+from tests.processes import words_of
 
 HERE = ("horovodrun", "torch")
 ROWS = 1003
@@ -102,4 +102,5 @@ def test_more_ranks_than_cpus_are_refused_before_anything_starts(backend: str):
 
 def ranks_left() -> list[str]:
     """Command lines of ranks and launchers, wherever on this machine they were left."""
-    return [line for line in map(command_of, psutil.process_iter()) if re.search(r"models\.local_rank|horovod\.runner\.launch", line)]
+    lines = (" ".join(words_of(process)) for process in psutil.process_iter())
+    return [line for line in lines if re.search(r"models\.local_rank|horovod\.runner\.launch", line)]

@@ -25,7 +25,7 @@ import psutil
 from conf.load import load
 from jobs import nightly
 from tests.jobs.nights import ROOT, Place
-from tests.processes import command_of
+from tests.processes import words_of
 
 KILLED = -signal.SIGKILL
 MARK = "ADTOWER_TRIAL"  # in the environment of a night's processes: how those that outlive it are found
@@ -194,8 +194,8 @@ def _marked(mark: str) -> list[tuple[psutil.Process, str]]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == mark and (command := command_of(process)):
-                found.append((process, command))
+            if process.environ().get(MARK) == mark and (words := words_of(process)):
+                found.append((process, " ".join(words)))
         except psutil.Error:
             continue
     return found
