@@ -22,6 +22,13 @@ class Linear(nn.Linear):
     the same table.
     """
 
+    def reset_parameters(self) -> None:
+        """A layer without input (of a template without numbers) is its bias alone, from 0 on; torch warns that such a one has no weights."""
+        if self.in_features:
+            super().reset_parameters()
+        else:
+            nn.init.zeros_(self.bias)
+
     def forward(self, input: Tensor) -> Tensor:
         rows, more_rows, more_columns = len(input), max(LEAST_ROWS - len(input), 0), max(LEAST_COLUMNS - self.out_features, 0)
         weight: Tensor = pad(self.weight, (0, 0, 0, more_columns)) if more_columns else self.weight

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from models.linear import LinearPath
@@ -39,3 +41,12 @@ def test_the_rows_of_a_batch_stand_for_the_table():
     ids = torch.tensor([[1, 3], [3, 3]])
     touched, position = torch.unique(ids, return_inverse=True)
     assert torch.equal(made(numbers, position, tower, made.table[touched]), made(numbers, ids, tower, made.table))
+
+
+def test_of_a_template_without_numbers_the_ids_are_added_alone_and_nothing_is_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = LinearPath(0, 4, HEADS, TOWERS)
+    with torch.no_grad():
+        made.table[:, 0, 0] = torch.arange(4.0)
+    assert made(torch.zeros(2, 0), torch.tensor([[1, 3], [0, 2]]), torch.tensor([0, -1]), made.table).tolist() == [[4], [2]]
