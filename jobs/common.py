@@ -203,16 +203,31 @@ def main(job: Callable[[Sequence[str] | None], int]) -> None:
     signal.signal(signal.SIGTERM, stop)
     try:
         code = job(None)
-    except KeyboardInterrupt:
-        code = AGAIN
-        say(STOPPED)
-    except Exception as error:
-        code = AGAIN if isinstance(error.__context__, KeyboardInterrupt) else code_of(error)  # Spark could not be stopped any more
-        if code == BUG:
-            traceback.print_exc()
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    except (KeyboardInterrupt, Exception) as last:
+        error = ended_by(last)
+        if isinstance(error, KeyboardInterrupt):
+            code = AGAIN
+            say(STOPPED)
+        else:
+            code = code_of(error)
+            if code == BUG:
+                traceback.print_exc()
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def ended_by(last: BaseException) -> BaseException:
+    """The error itself, unless the job was ending already when it was met, by a signal or since Spark's JVM was gone: then that.
+
+    With its JVM gone Spark cannot be stopped either, and says so by errors of several kinds, one while handling the other.
+    """
+    error, earlier = last, last.__context__
+    while earlier is not None:
+        if isinstance(earlier, KeyboardInterrupt | Py4JNetworkError):
+            error = earlier
+        earlier = earlier.__context__
+    return error
 
 
 def conf_of(arguments: argparse.Namespace) -> Conf:

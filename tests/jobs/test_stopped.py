@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
 from etl.lock import night_lock
@@ -61,6 +62,31 @@ def test_a_job_that_gets_sigterm_cancels_what_spark_is_at_and_exits_75(capsys: p
             signal.signal(number, handler)
     assert ended.value.code == AGAIN and cancelled == [signal.SIGTERM] and STOPPED in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is not stop
+
+
+@pytest.mark.parametrize(
+    ("first", "said"), [(KeyboardInterrupt(), STOPPED), (Py4JNetworkError("Answer from Java side is empty"), "Py4JNetworkError: Answer")]
+)
+def test_a_spark_that_can_no_longer_be_stopped_does_not_hide_what_ended_the_job(
+    first: BaseException, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def job(argv: object) -> int:
+        try:
+            raise first
+        finally:  # as py4j does it, when it finds its connection gone and cannot make another
+            try:
+                raise Py4JNetworkError("Answer from Java side is empty")
+            except Py4JNetworkError:
+                raise ConnectionRefusedError(111, "Connection refused")  # noqa: B904
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(job)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    told = capsys.readouterr().err
+    assert ended.value.code == AGAIN and said in told and "Traceback" not in told
 
 
 @pytest.mark.slow
