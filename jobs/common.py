@@ -220,11 +220,13 @@ def main(job: Callable[[Sequence[str] | None], int]) -> None:
 def ended_by(last: BaseException) -> BaseException:
     """The error itself, unless the job was ending already when it was met, by a signal or since Spark's JVM was gone: then that.
 
-    With its JVM gone Spark cannot be stopped either, and says so by errors of several kinds, one while handling the other.
+    With its JVM gone Spark cannot be stopped either, and says so by errors of several kinds, one while handling the other. An error that
+    says by its own exit code what is wrong gives way to a signal alone.
     """
+    ends = (KeyboardInterrupt, Py4JNetworkError) if code_of(last) == BUG else KeyboardInterrupt
     error, earlier = last, last.__context__
     while earlier is not None:
-        if isinstance(earlier, KeyboardInterrupt | Py4JNetworkError):
+        if isinstance(earlier, ends):
             error = earlier
         earlier = earlier.__context__
     return error

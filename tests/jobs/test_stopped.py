@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from etl.lock import night_lock
 from etl.tables import create_tables
 from jobs import ingest
-from jobs.common import AGAIN, DONE, STOPPED, main, stop
+from jobs.common import AGAIN, DONE, STOPPED, StageFailed, ended_by, main, stop
 from jobs.nightly import STAGES, run_night
 from tests.jobs.nights import Place, copied, day
 from tests.reliability.killed import stop_night
@@ -87,6 +87,20 @@ def test_a_spark_that_can_no_longer_be_stopped_does_not_hide_what_ended_the_job(
         signal.signal(signal.SIGTERM, before)
     told = capsys.readouterr().err
     assert ended.value.code == AGAIN and said in told and "Traceback" not in told
+
+
+def test_what_says_by_its_own_exit_code_what_is_wrong_gives_way_to_a_signal_alone() -> None:
+    def met_while(first: BaseException) -> BaseException:
+        try:
+            raise first
+        except BaseException:
+            try:
+                raise StageFailed("no space left", AGAIN)  # noqa: B904
+            except StageFailed as last:
+                return ended_by(last)
+
+    assert isinstance(met_while(Py4JNetworkError("gone")), StageFailed)
+    assert isinstance(met_while(KeyboardInterrupt()), KeyboardInterrupt)
 
 
 @pytest.mark.slow
