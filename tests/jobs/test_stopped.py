@@ -95,7 +95,7 @@ def test_what_says_by_its_own_exit_code_what_is_wrong_gives_way_to_a_signal_alon
             raise first
         except BaseException:
             try:
-                raise StageFailed("no space left", AGAIN)  # noqa: B904
+                raise StageFailed("no space left", AGAIN)
             except StageFailed as last:
                 return ended_by(last)
 
