@@ -19,7 +19,7 @@ from models.rank_voices import Ears, Failure, Heard, Relay, Voice
 from models.rank_watch import ended_together, why
 from tests.models.ranks import fail_on_rank_1, how_many, sleep_long, stop_rank_1
 from tests.models.snapshots import TRAINING
-from tests.processes import words_of
+from tests.processes import is_horovod_rank
 
 TWO_RANKS = TRAINING.model_copy(update={"backend": "horovod_spark", "ranks": 2})
 
@@ -39,7 +39,7 @@ def test_a_signal_to_the_driver_ends_the_ranks_and_then_is_the_drivers(spark: Sp
         got.append(number)
 
     def ranks() -> list[psutil.Process]:
-        return [one for one in psutil.Process().children(recursive=True) if "horovod.spark.task.gloo_exec_fn" in words_of(one)]
+        return [one for one in psutil.Process().children(recursive=True) if is_horovod_rank(one)]
 
     def stop_once_they_run() -> None:
         while not over.wait(0.2):

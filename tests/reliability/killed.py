@@ -20,15 +20,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from conf.load import load
 from jobs import nightly
 from tests.jobs.nights import ROOT, Place
-from tests.processes import words_of
+from tests.processes import MARK, marked, words_of
 
 KILLED = -signal.SIGKILL
-MARK = "ADTOWER_TRIAL"  # in the environment of a night's processes: how those that outlive it are found
 FOLLOW_SECONDS = 90.0  # ranks that lost their driver are given this long to notice it
 
 
@@ -122,9 +119,10 @@ def kill_night(of: Place, day: str, *how: str) -> tuple[int, str]:
 
 def _all_ended(mark: str) -> None:
     given_up = time.monotonic() + FOLLOW_SECONDS
-    while left := with_mark(mark):
+    while left := marked(mark):
         if time.monotonic() > given_up:
-            raise AssertionError(f"processes outlived their night by {FOLLOW_SECONDS:.0f} s: {left}")
+            told = [" ".join(words_of(process))[:200] for process in left]
+            raise AssertionError(f"processes outlived their night by {FOLLOW_SECONDS:.0f} s: {told}")
         time.sleep(0.5)
 
 
@@ -139,7 +137,7 @@ def run_and_kill_executor(of: Place, seconds: float, *options: str) -> tuple[int
     _in_thread(lambda: told.append(night.stderr.read() if night.stderr else ""))
     begun, killed = 0.0, False
     while night.poll() is None and not killed:
-        executors = [process for process, command in _marked(mark) if "CoarseGrainedExecutorBackend" in command]
+        executors = [process for process in marked(mark) if "CoarseGrainedExecutorBackend" in " ".join(words_of(process))]
         begun = begun or (time.monotonic() if executors else 0.0)
         if begun and executors and time.monotonic() - begun > seconds:
             executors[0].kill()
@@ -183,22 +181,6 @@ def _started(of: Place, mark: str, *options: str, launcher: str = sys.executable
     return subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env, start_new_session=True
     )
-
-
-def with_mark(mark: str) -> list[str]:
-    """The commands of the processes that still live."""
-    return [command[:200] for _, command in _marked(mark)]
-
-
-def _marked(mark: str) -> list[tuple[psutil.Process, str]]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark and (words := words_of(process)):
-                found.append((process, " ".join(words)))
-        except psutil.Error:
-            continue
-    return found
 
 
 def main() -> None:

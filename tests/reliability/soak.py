@@ -31,6 +31,7 @@ from jobs.common import AGAIN, CONFLICT, DONE, code_of
 from jobs.nightly import ETL, STAGES, run_night
 from tests.jobs.nights import ROOT, Place, copied
 from tests.reliability.disk import disk_of_its_own, leave_free
+from tests.reliability.kept import Kept
 from tests.reliability.killed import KILLED, POINTS, kill_night, run_and_kill_executor, two_nights
 from tests.reliability.lakes import CODE, KEPT, NIGHT, Hashes, Lakes, hashes, lakes, torn
 
@@ -158,26 +159,18 @@ def passed(trial: dict[str, Any]) -> bool:
 
 
 def run(bench: Bench, kinds: list[str], trials: int | None) -> dict[str, Any]:
-    kept, mark = bench.folder / "trials.jsonl", code_hash(*CODE)
-    known = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()] if kept.is_file() else []
-    found = {(row["kind"], row["number"]): row for row in known if row["code_hash"] == mark}
-    bench.folder.mkdir(parents=True, exist_ok=True)
+    kept = Kept(bench.folder / "trials.jsonl", {"code_hash": code_hash(*CODE)})
+    found = {(row["kind"], row["number"]): row for row in kept.rows}
     for kind in kinds:
         wanted, trial = KINDS[kind]
         for number in range(min(wanted, trials or wanted)):
             if (kind, number) in found:
                 continue
             begun = time.monotonic()
-            row = {"kind": kind, "number": number, "code_hash": mark, **trial(bench, number)}
+            row = {"kind": kind, "number": number, **trial(bench, number)}
             row["seconds"] = round(time.monotonic() - begun, 1)
             found[kind, number] = row
-            with kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(
-                f"{kind} {number + 1} of {wanted}: {'as promised' if passed(row) else 'WRONG'}; {json.dumps(row)}",
-                file=sys.stderr,
-                flush=True,
-            )
+            kept.add(row, f"{kind} {number + 1} of {wanted}: {'as promised' if passed(row) else 'WRONG'}; ")
     rows = [row for (kind, _), row in sorted(found.items()) if kind in kinds]
     return {
         "reliability": "soak",

@@ -3,7 +3,9 @@
 python -m tests.reliability.stopped_ranks [--trials 40] [--seed 1]
 
 Each training is a driver of its own with Spark, on made-up rows. Promised: within the stall limit (15 s here) plus 60 s it ends non-zero and
-in words, none of its processes is left, and run again it ends with the weights of an undisturbed training.
+in words, none of its processes is left, and run again it ends with the weights of an undisturbed training. What a trial found is kept in
+var/reliability/ranks/trials.jsonl, and forty that were stopped go on with those that are missing; after a change of code they begin anew. Prints
+one JSON object and fails by its exit code.
 """
 
 from __future__ import annotations
@@ -12,29 +14,33 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
 from conf.load import load
+from etl.runs import code_hash
 from etl.session import start
 from models import bundle
 from models.errors import TrainingFailed
 from models.trainer import TrainRequest, train
 from tests.models.snapshots import SMALL, TRAINING, example_columns, write_snapshot
+from tests.processes import MARK, is_horovod_rank, marked
+from tests.reliability.kept import Kept
+from tests.reliability.lakes import CODE
 
 ROOT = Path(__file__).parents[2]
 STALL_SECONDS, GRACE_SECONDS = 15, 60
 ROWS = 96_000
-MARK = "ADTOWER_TRIAL"  # in the environment of a training's processes: how those that are left are found
-RANK = "horovod.spark.task.gloo_exec_fn"
+FOLDER = ROOT / "var" / "reliability" / "ranks"
+CALM = "undisturbed"
 
 
 def one_training(folder: Path) -> None:
@@ -61,50 +67,33 @@ def one_training(folder: Path) -> None:
 
 def begun(folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.reliability.stopped_ranks", "--one", str(folder)]
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(command, cwd=ROOT, env=os.environ | {MARK: str(folder)}, stdout=log, stderr=log)
-
-
-def is_rank(process: psutil.Process) -> bool:
-    """A rank's own process, not the shell that started it."""
-    return process.name().startswith("python") and RANK in process.cmdline()
-
-
-def processes_of(folder: Path, wanted: Callable[[psutil.Process], bool] = lambda process: True) -> list[psutil.Process]:
-    """Every process of the folder's training that is `wanted`, wherever it was started from."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE and wanted(process):
-                found.append(process)
-        except psutil.Error:  # it has ended meanwhile
-            continue
-    return found
 
 
 def ranks_of(folder: Path, driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Waits for the two ranks' own processes."""
     while driver.poll() is None:
-        found = processes_of(folder, is_rank)
+        found = [process for process in marked(str(folder)) if is_horovod_rank(process)]
         if len(found) == 2:
             return sorted(found, key=lambda process: int(process.environ()["HOROVOD_RANK"]))
         time.sleep(0.1)
     raise SystemExit(f"the training ended by itself ({driver.returncode}): {last_line(folder)}")
 
 
-def trial(folder: Path, number: signal.Signals, rank: int, wait: float) -> dict[str, object]:
+def trial(folder: Path, number: signal.Signals, rank: int, wait: float) -> dict[str, Any]:
     """Send `number` to `rank`, `wait` seconds after both ranks began; what came of it."""
     driver = begun(folder)
     ranks = ranks_of(folder, driver)
     time.sleep(wait)
     ranks[rank].send_signal(number)
     sent = time.monotonic()
-    while driver.poll() is None or processes_of(folder):
+    while driver.poll() is None or marked(str(folder)):
         if time.monotonic() - sent > STALL_SECONDS + GRACE_SECONDS:
             break
         time.sleep(0.2)
-    seconds, left = time.monotonic() - sent, processes_of(folder)
+    seconds, left = time.monotonic() - sent, marked(str(folder))
     for process in left:
         process.kill()
     steps = sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdecimal())
@@ -122,36 +111,53 @@ def largest_difference(folder: Path, other: Path) -> float:
     return max(float((one[name].to(torch.float64) - two[name].to(torch.float64)).abs().max()) for name in one if one[name].numel())
 
 
-def main(trials: int, seed: int, root: Path) -> int:
+def undisturbed(root: Path) -> float:
+    """Write the rows and train on them; seconds from the start of the ranks to the end of their driver."""
     write_snapshot(root / "snapshot", example_columns(ROWS), row_group_rows=2000)
-    draw, calm, broken = random.Random(seed), root / "undisturbed", 0
-    undisturbed = begun(calm)
-    ranks_of(calm, undisturbed)
+    driver = begun(root / CALM)
+    ranks_of(root / CALM, driver)
     since = time.monotonic()
-    assert undisturbed.wait() == 0, last_line(calm)
-    lasts = time.monotonic() - since
-    print(f"undisturbed: {lasts:.0f} s from the start of its ranks to the end of its driver", file=sys.stderr)
-    for place in range(trials):
-        folder, number = root / f"trial-{place}", (signal.SIGKILL, signal.SIGSTOP)[place % 2]
-        rank, wait = place // 2 % 2, draw.uniform(0, 0.7 * lasts)
-        found = trial(folder, number, rank, wait)
+    assert driver.wait() == 0, last_line(root / CALM)
+    return round(time.monotonic() - since, 1)
+
+
+def run(trials: int, seed: int, root: Path) -> dict[str, Any]:
+    kept = Kept(root / "trials.jsonl", {"code_hash": code_hash(*CODE), "seed": seed})
+    if not kept.rows:
+        shutil.rmtree(root, ignore_errors=True)
+        kept.add({"trial": CALM, "seconds": undisturbed(root)})
+    (calm, *found) = kept.rows
+    for place in range(len(found), trials):
+        folder, number, rank = root / f"trial-{place}", (signal.SIGKILL, signal.SIGSTOP)[place % 2], place // 2 % 2
+        shutil.rmtree(folder, ignore_errors=True)
+        wait = random.Random(f"{seed} {place}").uniform(0, 0.7 * calm["seconds"])
+        row = {"trial": place, "signal": number.name, "rank": rank, "after_s": round(wait, 1), **trial(folder, number, rank, wait)}
         again = begun(folder).wait()
-        difference = largest_difference(folder, calm) if again == 0 else None
-        good = found["code"] not in (0, None) and not found["left"] and difference is not None and difference <= 1e-5
-        broken += not good
-        line = {"trial": place, "signal": number.name, "rank": rank, "after_s": round(wait, 1), **found, "rerun": again}
-        print(json.dumps(line | {"largest_difference": difference, "good": good}), flush=True)
-    return 1 if broken else 0
+        difference = largest_difference(folder, root / CALM) if again == 0 else None
+        good = row["code"] not in (0, None) and not row["left"] and difference is not None and difference <= 1e-5
+        found.append(row | {"rerun": again, "largest_difference": difference, "good": good})
+        kept.add(found[-1])
+        shutil.rmtree(folder)
+    return {
+        "reliability": "ranks",
+        "simulated": True,
+        "trials": len(found),
+        "good": sum(row["good"] for row in found),
+        "slowest_seconds": max((row["seconds"] for row in found), default=None),
+        "wrong": [row for row in found if not row["good"]],
+    }
 
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--trials", type=int, default=40)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--folder", type=Path, default=FOLDER)
     options.add_argument("--one", type=Path, help="only this folder's training, in this process")
     given = options.parse_args()
     if given.one:
         one_training(given.one)
         sys.exit()
-    with tempfile.TemporaryDirectory() as scratch:
-        sys.exit(main(given.trials, given.seed, Path(scratch)))
+    result = run(given.trials, given.seed, given.folder)
+    print(json.dumps(result))
+    sys.exit(bool(result["wrong"]))

@@ -40,6 +40,7 @@ from jobs.common import DONE, REFUSED, Stage, code_of, day_option
 from jobs.nightly import ETL, STAGES, run_night
 from tests.jobs.nights import ROOT, Place, day, place
 from tests.reliability.faults import FAULTS, Fault, deliver
+from tests.reliability.kept import Kept
 from tests.reliability.lakes import CODE, hashes
 
 #: What ETL writes; whole nights are compared by every table but the ledger.
@@ -82,17 +83,14 @@ def placed(folder: Path, nights: int, whole: bool) -> Nights:
 
 
 def run(nights: int, whole: bool, folder: Path) -> dict[str, Any]:
-    kept, mark = folder / "nights.jsonl", {"code_hash": code_hash(*CODE), "nights": nights, "whole": whole}
-    told = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()] if kept.is_file() else []
-    if not told or told[0] != mark:
+    kept = Kept(folder / "nights.jsonl", {"code_hash": code_hash(*CODE), "nights": nights, "whole": whole})
+    found = kept.rows
+    if not found:
         shutil.rmtree(folder, ignore_errors=True)
-        told = []
     of = placed(folder, nights, whole)
     spark = start(of.plain.conf.spark, "thirty nights")
-    if not told:
+    if not found:
         begin(spark, of)
-        note(kept, mark)
-    found = told[1:]
     for number, night in list(enumerate(of.days))[len(found) :]:
         begun = time.monotonic()
         fault = FAULTS[(number - 1) % len(FAULTS)]  # the first is a re-delivery: the others need a day before
@@ -102,8 +100,7 @@ def run(nights: int, whole: bool, folder: Path) -> dict[str, Any]:
         night_with(fault, spark, of, night, wanted)
         found.append({"night": str(night), "fault": fault.name, "code": wanted, "bytes": disk_of(folder) - stood, **held(spark)})
         found[-1]["seconds"] = round(time.monotonic() - begun, 1)
-        note(kept, found[-1])
-        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+        kept.add(found[-1])
     ended(spark, of.faulty, of.days[-1], of.stages)  # what is mended after the last night has no later one to rebuild it
     differing = differences(spark, of, whole)
     spark.stop()
@@ -133,11 +130,6 @@ def begin(spark: SparkSession, of: Nights) -> None:
         create_tables(spark, at.conf)
         if of.before:
             assert run_night(spark, at.conf, of.before[0], of.before[-1], ETL) == DONE
-
-
-def note(kept: Path, row: dict[str, Any]) -> None:
-    with kept.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 def ended(spark: SparkSession, of: Place, night: date, stages: Sequence[Stage]) -> int:
