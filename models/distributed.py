@@ -61,7 +61,12 @@ def run_on_spark(training: Training, work: Callable[..., Any], args: tuple[Any, 
         context.cancelJobGroup(f"horovod.spark.run.{job_id.JOB_ID}")
 
     try:
-        with _signals_heard(), _rendezvous_ended(), ended_together(heard, training.stall_shutdown_seconds, end):
+        with (
+            _signals_heard(),
+            _rendezvous_ended(),
+            _spark_job_heard() as of_job,
+            ended_together(heard, training.stall_shutdown_seconds, end),
+        ):
             of_ranks = run(
                 _on_rank,
                 args=(work, args, (host, ears.port), ears.key),
@@ -77,7 +82,8 @@ def run_on_spark(training: Training, work: Callable[..., Any], args: tuple[Any, 
                 executable=os.environ.get("PYSPARK_PYTHON") or sys.executable,
             )
     except Exception as error:
-        raise why(heard, training, error) from error
+        ended = next((of_itself for of_itself in of_job if "SPARK_JOB_CANCELLED" not in str(of_itself)), error)
+        raise why(heard, training, ended) from error
     finally:
         ears.close()
     return of_ranks[0]
@@ -155,6 +161,25 @@ def _signals_heard() -> Iterator[None]:
             signal.signal(number, handler)
         if got:
             signal.raise_signal(got[0])
+
+
+@contextmanager
+def _spark_job_heard() -> Iterator[list[BaseException]]:
+    """What ended the Spark job of the ranks. Horovod leaves it to Python, which prints it with sixty lines of Java's calls, below which the
+    words for what ended the training are not found; mostly it says no more than that the job was cancelled with the other ranks."""
+    plain, kept = threading.excepthook, list[BaseException]()
+
+    def told(of: threading.ExceptHookArgs) -> None:
+        if of.thread is not None and of.thread.name.endswith("(run_spark)") and of.exc_value is not None:
+            kept.append(of.exc_value)
+        else:
+            plain(of)
+
+    threading.excepthook = told
+    try:
+        yield kept
+    finally:
+        threading.excepthook = plain
 
 
 @contextmanager

@@ -67,7 +67,9 @@ class RowFacts:
         fitted_C = squash.scale_C.numpy() > 0
         low_C, high_C = (np.where(fitted_C, end.numpy(), sign * np.inf) for end, sign in ((squash.low_C, -1), (squash.high_C, 1)))
         log_C = squash.log_C.numpy()
-        self.low_C, self.high_C = (np.where(log_C, np.sign(end) * np.expm1(np.abs(end)), end) for end in (low_C, high_C))
+        self.low_C, self.high_C = (
+            np.where(log_C, np.sign(end) * np.expm1(np.where(log_C, np.abs(end), 0)), end) for end in (low_C, high_C)
+        )
 
     def __call__(self, arrays: Arrays) -> np.ndarray:
         there_NF = arrays.ids != self.nothing_F

@@ -33,7 +33,8 @@ def rank_environment(training: Training, threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         # Threads that wait for each other sleep instead of spinning: on busy cores spinning costs nine tenths of the speed and more.
         "OMP_WAIT_POLICY": "PASSIVE",
-        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(STALL_WARNING_SECONDS),
+        # Horovod ends no rank before it has warned of it.
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(min(STALL_WARNING_SECONDS, training.stall_shutdown_seconds)),
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(training.stall_shutdown_seconds),
         "HOROVOD_GLOO_TIMEOUT_SECONDS": str(training.stall_shutdown_seconds),
         # From a checkout, not installed: the rank finds models/ where the driver does.
@@ -74,7 +75,7 @@ def failed_rank(failure: Failure, ranks: int) -> TrainingFailed:
     return TrainingFailed(f"training failed on rank {failure.rank} of {ranks}: {failure.error}", failure.trace)
 
 
-def why(heard: Heard, training: Training, error: Exception) -> TrainingFailed:
+def why(heard: Heard, training: Training, error: BaseException) -> TrainingFailed:
     """What ended the ranks: the words of the one that failed, else who fell silent, was lost or came late, else what the launcher says."""
     cause, ranks = heard.cause(), training.ranks
     if cause:
@@ -99,6 +100,12 @@ def why(heard: Heard, training: Training, error: Exception) -> TrainingFailed:
             heard.failures[0].trace,
         )
     return TrainingFailed(
-        f"a training process ended before its work was done ({type(error).__name__}: {' '.join(str(error).split())}); if it did not start "
-        f"in time, raise training.start_timeout_seconds"
+        f"a training process ended before its work was done ({type(error).__name__}: {_words(error)}); if it did not start in time, raise "
+        f"training.start_timeout_seconds"
     )
+
+
+def _words(error: BaseException) -> str:
+    """In one line; of an error in Java what it says, without its calls."""
+    of_java = [line.removeprefix(": ") for line in str(error).splitlines() if line.startswith(": ")]
+    return of_java[0] if of_java else " ".join(str(error).split())
