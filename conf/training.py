@@ -94,11 +94,20 @@ class Training(Strict):
         lt=1,
         description="of the training rows, those that lose all features of their user, other ones each epoch: see models/unknown_user.py",
     )
+    bfloat16: Literal["gpu", "always", "never"] = Field(
+        "gpu",
+        description="where layers multiply in bfloat16: on GPUs, on CPUs too (faster on those with AVX512-BF16 or AMX, slower on others), or "
+        "nowhere; weights, tables of ids, losses and scores are float32 in any case",
+    )
     start_timeout_seconds: int = Field(120, ge=5)
     stall_shutdown_seconds: int = Field(300, ge=61, description="a rank silent this long ends the job; above Horovod's 60 s warning")
     checkpoint_seconds: float = Field(
         60, ge=0, description="least time between two checkpoints, from which a killed training goes on; 0: one after every step"
     )
+
+    def in_bfloat16(self, device: str) -> bool:
+        """`device`: cuda or cpu."""
+        return self.bfloat16 == "always" or (self.bfloat16 == "gpu" and device == "cuda")
 
     @property
     def deciding(self) -> dict[str, object]:

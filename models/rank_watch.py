@@ -33,8 +33,7 @@ def rank_environment(training: Training, threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         # Threads that wait for each other sleep instead of spinning: on busy cores spinning costs nine tenths of the speed and more.
         "OMP_WAIT_POLICY": "PASSIVE",
-        # Horovod ends no rank before it has warned of it.
-        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(min(STALL_WARNING_SECONDS, training.stall_shutdown_seconds)),
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(STALL_WARNING_SECONDS),
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(training.stall_shutdown_seconds),
         "HOROVOD_GLOO_TIMEOUT_SECONDS": str(training.stall_shutdown_seconds),
         # From a checkout, not installed: the rank finds models/ where the driver does.

@@ -139,7 +139,8 @@ class Fit:
         self.flat.all.zero_()
         lookup = self.tables.lookup(batch.features.ids_BF)
         ids_of_all = self.collective.gather(lookup.ids_U)  # on its way while the layers are computed
-        with torch.autocast(self.collective.device.type, torch.bfloat16, enabled=self.collective.device.type == "cuda"):
+        device = self.collective.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.training.in_bfloat16(device)):
             logits_BH = self.model(batch.features, lookup, batch.served)
         loss_H = head_losses(logits_BH, batch.labels_BH, batch.known_BH, batch.weight_B, self.share_H)
         (loss_H * self.weighting.weight_H).sum().backward()

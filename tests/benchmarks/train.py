@@ -6,7 +6,8 @@ python -m tests.benchmarks.train [--rows 400000] [--rounds 2] [--seed 1]
 same threads. Ours reads a snapshot by Petastorm, the peers have their rows in memory. `ours` and `peer` are rows a second of the epoch, the
 best round of each, in turns; DeepCTR-Torch counts with dense or sparse embedding gradients, whichever is faster. The log-losses are of
 100,000 held-out rows of the same world, the mean of both heads, and `log_loss_truth` is that of the log-odds the labels were drawn from.
-Ours trains with its defaults; the peers' learning rates were chosen for them on another world (tests/benchmarks/train_peer.py).
+Ours trains with its defaults, and once more with layers in bfloat16 on the CPU (training.bfloat16), which the peers do not offer; the peers'
+learning rates were chosen for them on another world (tests/benchmarks/train_peer.py).
 
 The peers are installed into var/benchmarks/peers by this command, with the versions of tests/benchmarks/train_peers.txt.
 """
@@ -30,6 +31,8 @@ from tests.benchmarks.training_data import MODEL, made_rows, made_snapshot, sett
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = Path(__file__).with_name("train_peers.txt")
 LEAST_RATIO, LARGEST_DIFFERENCE = 6.0, 0.005
+#: Ours -> training.bfloat16.
+OURS = {"ours": "gpu", "ours in bfloat16": "always"}
 
 
 def installed(target: Path) -> Path:
@@ -41,9 +44,9 @@ def installed(target: Path) -> Path:
     return target
 
 
-def ours(rows: int, seed: int, folder: Path) -> dict[str, float]:
-    snapshot = made_snapshot(folder, rows, seed)
-    result = train(TrainRequest(str(snapshot), str(folder / "bundle"), "benchmark", MODEL, settings(), epochs=1, seed=1))
+def ours(rows: int, seed: int, folder: Path, bfloat16: str) -> dict[str, float]:
+    snapshot, training = made_snapshot(folder, rows, seed), settings().model_copy(update={"bfloat16": bfloat16})
+    result = train(TrainRequest(str(snapshot), str(folder / "bundle"), "benchmark", MODEL, training, epochs=1, seed=1))
     held_out = made_rows(HELD_OUT, seed, part=1)
     log_loss = held_out.log_loss(Predictor(result.bundle_dir).log_odds(held_out.columns))
     return {"rows_a_second": result.rows_per_second, "log_loss": log_loss}
@@ -56,11 +59,11 @@ def peer(name: str, rows: int, seed: int, packages: Path) -> dict[str, float]:
 
 
 def measure(rows: int, rounds: int, seed: int, folder: Path, packages: Path) -> list[dict[str, object]]:
-    """One line for DeepCTR-Torch, one for torch-rechub."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in ("ours", *LEARNING_RATE)}
+    """One line for DeepCTR-Torch, one for torch-rechub, and the same in bfloat16."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in (*OURS, *LEARNING_RATE)}
     for number in range(rounds):
         for name, runs in found.items():
-            runs.append(ours(rows, seed, folder) if name == "ours" else peer(name, rows, seed, packages))
+            runs.append(ours(rows, seed, folder, OURS[name]) if name in OURS else peer(name, rows, seed, packages))
             print(f"round {number + 1}: {name} {runs[-1]['rows_a_second']:,.0f} rows/s", file=sys.stderr, flush=True)
     best = {name: max(runs, key=lambda run: run["rows_a_second"]) for name, runs in found.items()}
     truth = made_rows(HELD_OUT, seed, part=1)
@@ -70,14 +73,15 @@ def measure(rows: int, rounds: int, seed: int, folder: Path, packages: Path) -> 
         "rows": rows,
         "seed": seed,
         "threads": torch.get_num_threads(),
-        "ours": round(best["ours"]["rows_a_second"]),
     }
-    return [told | against(best["ours"], name, best[name], truth.log_loss(truth.log_odds)) for name in (deepctr, "rechub")]
+    of_truth = truth.log_loss(truth.log_odds)
+    return [told | {"ours_is": own} | against(best[own], name, best[name], of_truth) for own in OURS for name in (deepctr, "rechub")]
 
 
 def against(own: dict[str, float], name: str, other: dict[str, float], truth: float) -> dict[str, object]:
     difference = own["log_loss"] / other["log_loss"] - 1
     return {
+        "ours": round(own["rows_a_second"]),
         "peer_is": name,
         "peer": round(other["rows_a_second"]),
         "ratio": round(own["rows_a_second"] / other["rows_a_second"], 2),
