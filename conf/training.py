@@ -96,7 +96,7 @@ class Training(Strict):
     )
     bfloat16: Literal["gpu", "always", "never"] = Field(
         "gpu",
-        description="where layers multiply in bfloat16: on GPUs, on CPUs too (faster on those with AVX512-BF16 or AMX, slower on others), or "
+        description="where layers multiply in bfloat16: on GPUs, on CPUs too (faster on those with AVX512-BF16 or AMX, maybe slower on others), or "
         "nowhere; weights, tables of ids, losses and scores are float32 in any case",
     )
     start_timeout_seconds: int = Field(120, ge=5)
