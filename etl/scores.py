@@ -7,11 +7,12 @@ handed in as a picklable callable of numpy arrays, so this package needs no torc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StructField, StructType
 
@@ -119,32 +120,33 @@ def score_encoded(
     belongs to the very probabilities beside it.
     """
     table = scores(conf)
-    scored = _scored(rows, conf, template, towers, predict, segments or {}).localCheckpoint()
+    heads = list(conf.heads)
+    outputs = [*(f"p_{head}_raw" for head in heads), *(f"p_{head}" for head in heads), *FACTS]
+    found = mapped_encoded(rows, _inputs(template, segments or {}), ABOUT, outputs, partial(_raw_and_calibrated, predict))
+    scored = found.withColumn(UTILITY, F.expr(utility(conf.heads))).localCheckpoint()
     ranked, count = with_global_index(scored, UTILITY, "inventory_id", descending=True)
     # Share of the day's other rows ranked below: 1 for the best, 0 for the last; a row without others is the best.
     percentile = (F.lit(count - 1) - F.col("index")) / F.lit(count - 1) if count > 1 else F.lit(1.0)
     alike = {name: F.lit(made_from[name]).cast(table.schema[name].dataType) for name in MADE_FROM}
-    placed = ranked.withColumns({**alike, "rank": F.col("index") + 1, "percentile": percentile})
-    return placed.select(*(field.name for field in table.columns))
-
-
-def _scored(rows: DataFrame, conf: Conf, template: Template, towers: Sequence[str], predict: Probabilities, segments: Values) -> DataFrame:
-    """Probabilities and what follows from them row by row: utility, expected engagements, flags."""
-    heads = list(conf.heads)
-    outputs = [*(f"p_{head}_raw" for head in heads), *(f"p_{head}" for head in heads), *FACTS]
-    scored = mapped_encoded(rows, _inputs(template, segments), ABOUT, outputs, partial(_raw_and_calibrated, predict))
+    # What follows row by row comes last, so that it is neither kept nor sorted.
     expected = {f"expected_{head}": F.col(f"p_{head}") * F.col("expected_impressions") for head in heads}
-    true_of = {
+    beside = {"rank": F.col("index") + 1, "percentile": percentile, **expected, "flags": _flags(conf, towers), **alike}
+    return ranked.withColumns(beside).select(*(field.name for field in table.columns))
+
+
+def _flags(conf: Conf, towers: Sequence[str]) -> Column:
+    """array<string>: those that hold for a row, looked up among all their combinations, since a filter of an array is not compiled."""
+    holds = {
         "unknown_user": F.col("__unknown_user"),
         "unknown_tower": ~F.col("tower").isin(list(towers)),
         "imputed": F.col("imputed") > 0,
         "out_of_range": F.col("out_of_range") > 0,
         "unknown_bid": F.lit(asks_for_bids(conf.heads)) & F.col("bid_micros").isNull(),
     }
-    flags = F.array_compact(F.array(*(F.when(holds, F.lit(flag)) for flag, holds in true_of.items())))
-    return scored.withColumns({UTILITY: F.expr(utility(conf.heads)), **expected, "flags": flags}).drop(
-        "__unknown_user", "imputed", "out_of_range"
-    )
+    names = list(holds)
+    combinations = [[name for place, name in enumerate(names) if number >> place & 1] for number in range(1 << len(names))]
+    number = reduce(add, (F.when(found, F.lit(1 << place)).otherwise(F.lit(0)) for place, found in enumerate(holds.values())))
+    return F.get(F.lit(combinations), number)
 
 
 def _encoded_beside(frame: DataFrame, template: Template, towers: Sequence[str], keep: Sequence[str], segments: Values) -> DataFrame:
