@@ -85,6 +85,14 @@ def why(heard: Heard, training: Training, error: BaseException) -> TrainingFaile
             f"of {ranks} ranks one no longer answered, so all were ended: nothing was heard from {named}; its process was stopped, or "
             f"starved of CPU or memory. If it was only slow, raise training.stall_shutdown_seconds (now {training.stall_shutdown_seconds})"
         )
+    unheard = [rank for rank in range(ranks) if rank not in heard.hosts]
+    if unheard and (heard.lost or heard.failures):
+        gone = heard.name(heard.lost[0]) if heard.lost else f"rank {heard.failures[0].rank} ({heard.failures[0].error})"
+        return RanksLost(
+            f"of {ranks} ranks nothing was ever heard from {', '.join(f'rank {rank}' for rank in unheard)}, and {gone} ended before its work "
+            f"was done: it waited for the other, whose process was stopped, starved of CPU or memory, or cannot reach this one, or was "
+            f"itself killed. If ranks are only slow to start, raise training.stall_shutdown_seconds (now {training.stall_shutdown_seconds})"
+        )
     if heard.lost:
         return RanksLost(
             f"of {ranks} ranks one ended before its work was done, without a word: {heard.name(heard.lost[0])} was killed; if it was for "

@@ -163,6 +163,14 @@ def test_a_rank_that_was_ended_with_the_others_is_not_taken_for_one_that_was_kil
     assert told.startswith("the 2 ranks lost each other: rank 1 on here did not come to the exchange")
 
 
+def test_a_rank_that_never_spoke_is_named_with_the_one_that_waited_for_it():
+    heard = Heard()
+    heard.take({"rank": 0, "exchanges": 1, "host": "here"})
+    heard.ended(0)
+    told = str(why(heard, TWO_RANKS, RuntimeError("exit code 1")))
+    assert told.startswith("of 2 ranks nothing was ever heard from rank 1, and rank 0 on here ended before its work was done")
+
+
 def within_seconds(seconds: float, holds: Callable[[], bool]) -> None:
     until = time.monotonic() + seconds
     while not holds():
