@@ -83,11 +83,16 @@ def ranks_of(folder: Path, driver: subprocess.Popen[bytes]) -> list[psutil.Proce
 
 
 def trial(folder: Path, number: signal.Signals, rank: int, wait: float) -> dict[str, Any]:
-    """Send `number` to `rank`, `wait` seconds after both ranks began; what came of it."""
+    """Send `number` to `rank`, `wait` seconds after both ranks began, or half as many where they had ended by then; what came of it."""
+    shutil.rmtree(folder, ignore_errors=True)
     driver = begun(folder)
     ranks = ranks_of(folder, driver)
     time.sleep(wait)
-    ranks[rank].send_signal(number)
+    try:
+        ranks[rank].send_signal(number)
+    except psutil.NoSuchProcess:
+        driver.wait()
+        return trial(folder, number, rank, wait / 2)
     sent = time.monotonic()
     while driver.poll() is None or marked(str(folder)):
         if time.monotonic() - sent > STALL_SECONDS + GRACE_SECONDS:
@@ -97,7 +102,14 @@ def trial(folder: Path, number: signal.Signals, rank: int, wait: float) -> dict[
     for process in left:
         process.kill()
     steps = sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdecimal())
-    return {"code": driver.poll(), "seconds": round(seconds, 1), "left": len(left), "checkpoints": steps, "words": last_line(folder)}
+    return {
+        "after_s": round(wait, 1),
+        "code": driver.poll(),
+        "seconds": round(seconds, 1),
+        "left": len(left),
+        "checkpoints": steps,
+        "words": last_line(folder),
+    }
 
 
 def last_line(folder: Path) -> str:
@@ -129,9 +141,8 @@ def run(trials: int, seed: int, root: Path) -> dict[str, Any]:
     (calm, *found) = kept.rows
     for place in range(len(found), trials):
         folder, number, rank = root / f"trial-{place}", (signal.SIGKILL, signal.SIGSTOP)[place % 2], place // 2 % 2
-        shutil.rmtree(folder, ignore_errors=True)
         wait = random.Random(f"{seed} {place}").uniform(0, 0.7 * calm["seconds"])
-        row = {"trial": place, "signal": number.name, "rank": rank, "after_s": round(wait, 1), **trial(folder, number, rank, wait)}
+        row = {"trial": place, "signal": number.name, "rank": rank, **trial(folder, number, rank, wait)}
         again = begun(folder).wait()
         difference = largest_difference(folder, root / CALM) if again == 0 else None
         good = row["code"] not in (0, None) and not row["left"] and difference is not None and difference <= 1e-5
