@@ -145,8 +145,8 @@ def _flags(conf: Conf, towers: Sequence[str]) -> Column:
     }
     names = list(holds)
     combinations = [[name for place, name in enumerate(names) if number >> place & 1] for number in range(1 << len(names))]
-    number = reduce(add, (F.when(found, F.lit(1 << place)).otherwise(F.lit(0)) for place, found in enumerate(holds.values())))
-    return F.get(F.lit(combinations), number)
+    bits = (F.when(holds[name], F.lit(1 << place)).otherwise(F.lit(0)) for place, name in enumerate(names))
+    return F.get(F.lit(combinations), reduce(add, bits))
 
 
 def _encoded_beside(frame: DataFrame, template: Template, towers: Sequence[str], keep: Sequence[str], segments: Values) -> DataFrame:

@@ -30,7 +30,7 @@ REQUIRED = {
 # What only the speed depends on. A scorer's Arrow batch of 10,000 rows was fastest of 4,096, 10,000 and 32,768.
 TUNING = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
-    # With a limit of bytes, Spark adds up a batch's size at every row: a quarter of Java's work in scoring. Rows bound a batch already.
+    # With a limit of bytes, Spark adds up a batch's size at every row: a twelfth of Java's work in scoring. Rows bound a batch already.
     "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.debug.maxToStringFields": "200",
