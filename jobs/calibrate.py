@@ -25,7 +25,8 @@ from jobs.common import Outcome, Run, Stage, write_whole
 from jobs.contenders import Contender, candidate, contenders
 from jobs.gate import judged_alone
 from models.bundle import read_meta
-from models.calibration import NO_SEGMENTS, Bin, Calibrator, Segments, fit_calibrator
+from models.calibration import NO_SEGMENTS, Calibrator, Segments
+from models.calibration_fit import Bin, fit_calibrator
 from models.logs import named
 from models.predictor import predict
 from validation.gate import Judged

@@ -8,39 +8,23 @@ product never exceeds the parent's probability. Without `w` it is two-parameter 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from functools import partial
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from conf.segments import code_column, feature_and_value, weight_key
+from conf.segments import feature_and_value, weight_key
 from models.errors import ColumnsWrong
 from models.metrics import sigmoid
-from models.platt import NO_PRIOR, Prior, fit_featured, spread_of_values
 
 LEAST_PROBABILITY = 1e-7
-LARGEST_RIDGE = 1e6  # positives: a weight that is as good as none
-
-
-class Bin(Protocol):
-    """Fit rows of one head and tower with nearly the same log-odds (etl/calibration_stats.py); of a child head, rows with parent 1.
-
-    For a featured fit also with the same values of its features: an int `<feature>__code` each.
-    """
-
-    head: str
-    tower: str
-    z_sum: float  # sum of log-odds
-    rows: float
-    positives: float
 
 
 @dataclass(frozen=True)
 class Segments:
     """What a featured fit may give weights to. `values`: feature -> the values that the codes of its bins count; `ridge`: see `fit_featured`, None
-    where each fit estimates its own for each feature (`spread_of_values`)."""
+    where the fit estimates one for each feature (`own_ridge` of models/calibration_fit.py)."""
 
     values: Mapping[str, Sequence[str]]
     ridge: float | None
@@ -142,100 +126,3 @@ def probabilities(log_odds_NH: np.ndarray, parents: Sequence[int]) -> np.ndarray
         ceiling = 1 - LEAST_PROBABILITY if parent < 0 else p_NH[:, parent]
         p_NH[:, head] = np.minimum(np.maximum(product_N, LEAST_PROBABILITY), ceiling)
     return p_NH
-
-
-@dataclass(frozen=True)
-class FitRows:
-    """Bins of one head, in one tower or in all: float64 [N] each, and `places` int [N, F] (Segments.places)."""
-
-    log_odds: np.ndarray
-    positives: np.ndarray
-    rows: np.ndarray
-    places: np.ndarray
-
-    @staticmethod
-    def of(bins: Sequence[Bin], segments: Segments) -> FitRows:
-        z_sum, rows, positives = (np.array([getattr(one, name) for one in bins], np.float64) for name in ("z_sum", "rows", "positives"))
-        codes = {feature: np.array([getattr(one, code_column(feature)) for one in bins], np.int64) for feature in segments.values}
-        return FitRows(z_sum / rows, positives, rows, segments.places(codes, len(bins)))
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Positives and rows."""
-        return round(self.positives.sum()), round(self.rows.sum())
-
-    def platt(self, prior: Prior) -> tuple[float, float]:
-        """(b0, b1) without segments."""
-        nowhere = np.empty((len(self.rows), 0), np.int64)
-        return fit_featured(self.log_odds, self.positives, self.rows, nowhere, 0, ridge=0, prior=prior)[:2]
-
-
-def fit_calibrator(
-    bins: Iterable[Bin],
-    heads: Sequence[str],
-    towers: Sequence[str],
-    min_positives: int,
-    segments: Segments = NO_SEGMENTS,
-    pooling: float = 0,
-) -> Calibrator:
-    """A cell per head and tower: Platt, featured with `segments`, or the identity with its reason: too few fit rows, or those of one class.
-
-    With `pooling` no cell has too few: the fit of a head in all towers together is drawn to the identity, that of a cell to its head's, and a
-    segment's to its cell's, the first two with `pooling` positives (Prior.strength), the last with `segments.ridge`.
-    """
-    grouped: dict[tuple[str, str], list[Bin]] = {}
-    for one in bins:
-        grouped.setdefault((one.head, one.tower), []).append(one)
-    cells: dict[str, dict[str, Cell]] = {}
-    for head in heads:
-        of_towers = {tower: FitRows.of(grouped.get((head, tower), []), segments) for tower in towers}
-        if pooling:
-            cells[head] = pooled_cells(of_towers, segments, pooling)
-        else:
-            cells[head] = {tower: lone_cell(rows, min_positives, segments) for tower, rows in of_towers.items()}
-    return Calibrator(tuple(heads), cells)
-
-
-def lone_cell(fit: FitRows, min_positives: int, segments: Segments = NO_SEGMENTS) -> Cell:
-    """From its own rows alone."""
-    positives, rows = fit.counts
-    counted = partial(Cell, "identity", positives=positives, rows=rows)
-    if positives < min_positives:
-        return counted(reason=f"{positives:g} positives, fewer than calibration.min_positives {min_positives}")
-    if positives >= rows:
-        return counted(reason="no negatives among the fit rows")
-    return _fitted(fit, segments, NO_PRIOR, "enough positives")
-
-
-def pooled_cells(of_towers: Mapping[str, FitRows], segments: Segments, pooling: float) -> dict[str, Cell]:
-    """Of one head by tower, each drawn to what the head's rows say together."""
-    some = [fit for fit in of_towers.values() if len(fit.rows)]
-    if not some:
-        return {tower: Cell("identity", reason="no fit rows") for tower in of_towers}
-    together = FitRows(*(np.concatenate([getattr(fit, one.name) for fit in some]) for one in fields(FitRows)))
-    head = Prior(*together.platt(Prior(strength=pooling)), pooling)
-    no_rows = Cell("platt", head.b0, head.b1, reason="no fit rows of its own: the parameters of its head")
-    return {
-        tower: _fitted(fit, segments, head, f"drawn to its head's by {pooling:g} positives") if len(fit.rows) else no_rows
-        for tower, fit in of_towers.items()
-    }
-
-
-def _fitted(fit: FitRows, segments: Segments, prior: Prior, reason: str) -> Cell:
-    (positives, rows), keys = fit.counts, segments.keys
-    ridge = _own_ridge(fit, segments, prior) if segments.ridge is None else segments.ridge
-    b0, b1, weights = fit_featured(fit.log_odds, fit.positives, fit.rows, fit.places, len(keys), ridge, prior)
-    w = {keys[place]: float(weights[place]) for place in np.unique(fit.places) if place < len(keys)}
-    return Cell("featured" if w else "platt", b0, b1, w, positives, rows, reason)
-
-
-def _own_ridge(fit: FitRows, segments: Segments, prior: Prior) -> np.ndarray:
-    """float64 [K]: the ridge of each weight, by how far its feature's values lie apart beyond chance once two parameters are fitted."""
-    b0, b1 = fit.platt(prior)
-    calibrated, found, first = fit.log_odds * (1 + b1) + b0, [], 0
-    for column, values in enumerate(segments.values.values()):
-        code = np.where(fit.places[:, column] < len(segments.keys), fit.places[:, column] - first, len(values))
-        spread = spread_of_values(calibrated, fit.positives, fit.rows, code, len(values))
-        found += [1 / max(spread, 1 / LARGEST_RIDGE)] * len(values)
-        first += len(values)
-    return np.array(found)

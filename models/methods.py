@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from models.calibration import NO_SEGMENTS, Cell, Segments, lone_cell, pooled_cells
+from models.calibration import NO_SEGMENTS, Cell, Segments
+from models.calibration_fit import fit_cells
 from models.isotonic import fit_isotonic
-from models.traffic import CellBins
+from models.traffic import CellBins, Traffic
 
 RAW, ORACLE, NOISE, CHOSEN = "raw", "oracle", "noise floor", "chosen"
 
@@ -19,7 +20,7 @@ RAW, ORACLE, NOISE, CHOSEN = "raw", "oracle", "noise floor", "chosen"
 @dataclass(frozen=True)
 class Method:
     """`windows`: how many the fit looks back; `half_life`: windows after which a row counts half, None for never; `pooling`: Prior.strength;
-    `own_ridge`: of a featured method, each fit estimates its ridge."""
+    `own_ridge`: of a featured method, each fit estimates its ridge, one for all heads and towers."""
 
     name: str
     kind: Literal["raw", "platt", "isotonic", "featured"]
@@ -60,19 +61,19 @@ def methods(pooling: float, featured: bool) -> list[Method]:
 Curve = Callable[[CellBins], np.ndarray]
 
 
-def fitted(method: Method, of_towers: Mapping[str, CellBins], segments: Segments, window_days: int) -> dict[str, Curve]:
-    """What the method does to bins of one head, by tower, once fitted on `of_towers`; a tower without both classes stays as it is, unless
+def fitted(method: Method, model: Traffic, segments: Segments, window_days: int) -> dict[str, dict[str, Curve]]:
+    """What the method does to bins, by head and tower, once fitted on `model`, its fit days; a tower without both classes stays as it is, unless
     pooled. `segments` are those of a featured method."""
     if method.kind == "raw":
-        return {tower: _as_it_is for tower in of_towers}
+        return {head: dict.fromkeys(of_towers, _as_it_is) for head, of_towers in model.items()}
     if method.kind == "isotonic":
-        return {tower: _isotonic(bins) for tower, bins in of_towers.items()}
+        return {head: {tower: _isotonic(bins) for tower, bins in of_towers.items()} for head, of_towers in model.items()}
     used = segments if method.kind == "featured" else NO_SEGMENTS
     used = Segments(used.values, None) if method.own_ridge else used
     half_life = method.half_life and method.half_life * window_days
-    rows = {tower: bins.fit_rows(used, half_life) for tower, bins in of_towers.items()}
-    cells = pooled_cells(rows, used, method.pooling) if method.pooling else {tower: lone_cell(fit, 1, used) for tower, fit in rows.items()}
-    return {tower: partial(_by_cell, cell, used) for tower, cell in cells.items()}
+    rows = {head: {tower: bins.fit_rows(used, half_life) for tower, bins in of_towers.items()} for head, of_towers in model.items()}
+    cells = fit_cells(rows, 1, used, method.pooling)
+    return {head: {tower: partial(_by_cell, cell, used) for tower, cell in of_towers.items()} for head, of_towers in cells.items()}
 
 
 def _as_it_is(bins: CellBins) -> np.ndarray:

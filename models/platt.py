@@ -82,21 +82,28 @@ def fit_featured(
     return float(intercept - scale * center), float(scale - 1), w
 
 
-def spread_of_values(log_odds: np.ndarray, positives: np.ndarray, rows: np.ndarray, code: np.ndarray, values: int) -> float:
-    """Variance of the levels of one feature's values about calibrated `log_odds` [N], beyond what chance makes of their positives; 0 where chance
-    may make all of it. `code` int [N]: the value of a bin, `values` for none.
+def scatter_of_values(log_odds: np.ndarray, positives: np.ndarray, rows: np.ndarray, code: np.ndarray, values: int) -> np.ndarray:
+    """float64 [3], what one cell says of how far a feature's values lie apart about its calibrated `log_odds` [N]; cells add up.
 
-    By moments (DerSimonian and Laird, Controlled Clinical Trials 1986): a value's own level is (positives - expected) / information, which
-    varies by 1 / information even where all are alike. Their sum of squares is taken for a standard error less than it is, so that chance alone
-    seldom counts for a difference. One over the variance is the ridge that errs least on such values.
+    `code` int [N]: the value of a bin, `values` for none. A value's own level is (positives - expected) / information, which varies by
+    1 / information even where all are alike. The three are the levels' sum of squares, each by its information; what chance makes of it;
+    and what it grows by where the levels have a variance of 1.
     """
     p = sigmoid(np.asarray(log_odds, np.float64))
     gap, information = (np.bincount(code, of, values + 1)[:values] for of in (positives - rows * p, rows * p * (1 - p)))
     gap, information = gap[information > 0], information[information > 0]
     if len(information) < 2:
-        return 0.0
+        return np.zeros(3)
     total = information.sum()
-    middle = gap.sum() / total
-    freedom = len(information) - 1
-    beyond = (information * (gap / information - middle) ** 2).sum() - freedom - np.sqrt(2 * freedom)
-    return max(float(beyond / (total - (information**2).sum() / total)), 0.0)
+    squares = (information * (gap / information - gap.sum() / total) ** 2).sum()
+    return np.array([squares, len(information) - 1, total - (information**2).sum() / total])
+
+
+def variance_of_values(scatter: np.ndarray) -> float:
+    """Variance of the levels of a feature's values beyond what chance makes of their positives; 0 where chance may make all of it.
+
+    By moments (DerSimonian and Laird, Controlled Clinical Trials 1986), the squares taken for a standard error less than they are, so that chance
+    alone seldom counts for a difference. One over the variance is the ridge that errs least on such values.
+    """
+    squares, by_chance, per_variance = scatter
+    return max(float(squares - by_chance - np.sqrt(2 * by_chance)) / per_variance, 0.0) if per_variance else 0.0

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from models.calibration import FitRows, Segments
+from models.calibration import Segments
+from models.calibration_fit import FitRows
 
 
 @dataclass(frozen=True)

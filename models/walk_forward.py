@@ -78,14 +78,14 @@ def walk(windows: Sequence[Window], traffic: Sequence[Traffic], tried: Sequence[
     chooser = Chooser(len(tried))
     for window, model in zip(windows, traffic, strict=True):
         chosen, over = tried[chooser.choose()].name, []
+        curves = {one.name: fit_of(one, window, model, segments) for one in tried}
+        oracle = oracle_of(window, model)
         for head, of_towers in model.items():
-            curves = {one.name: fit_of(one, window, of_towers, segments) for one in tried}
-            oracle = oracle_of(window, of_towers)
             for tower, bins in of_towers.items():
                 stamp = {"head": head, "tower": tower, "day": window.measured[0], "trained_to": window.trained_to}
                 stamp["fit_positives"] = _positives(bins, window.fit_from(1), window.fit_to)
-                own = {name: by_tower[tower] for name, by_tower in curves.items()}
-                known = own | {CHOSEN: own[chosen]} | ({ORACLE: oracle[tower]} if oracle else {})
+                own = {name: of_heads[head][tower] for name, of_heads in curves.items()}
+                known = own | {CHOSEN: own[chosen]} | ({ORACLE: oracle[head][tower]} if oracle else {})
                 for kind, days in (("measured", window.measured), ("scored", window.scored)):
                     on = bins.between(*(day.toordinal() for day in days)) if days else None
                     if on is None or not on.rows.sum():
@@ -98,16 +98,17 @@ def walk(windows: Sequence[Window], traffic: Sequence[Traffic], tried: Sequence[
             chooser.learn(*seen)
 
 
-def fit_of(method: Method, window: Window, of_towers: Mapping[str, CellBins], segments: Segments) -> dict[str, Curve]:
+def fit_of(method: Method, window: Window, model: Traffic, segments: Segments) -> dict[str, dict[str, Curve]]:
     first, last = window.fit_from(method.windows).toordinal(), window.fit_to.toordinal()
-    return fitted(method, {tower: bins.between(first, last) for tower, bins in of_towers.items()}, segments, window.days)
+    seen = {head: {tower: bins.between(first, last) for tower, bins in of_towers.items()} for head, of_towers in model.items()}
+    return fitted(method, seen, segments, window.days)
 
 
-def oracle_of(window: Window, of_towers: Mapping[str, CellBins]) -> dict[str, Curve] | None:
+def oracle_of(window: Window, model: Traffic) -> dict[str, dict[str, Curve]] | None:
     """None without truth."""
-    if any(np.isnan(bins.expected).any() for bins in of_towers.values()):
+    if any(np.isnan(bins.expected).any() for of_towers in model.values() for bins in of_towers.values()):
         return None
-    true = {tower: replace(bins, positives=bins.expected) for tower, bins in of_towers.items()}
+    true = {head: {tower: replace(bins, positives=bins.expected) for tower, bins in of_towers.items()} for head, of_towers in model.items()}
     return fit_of(Method(ORACLE, "platt"), window, true, Segments({}, 0))
 
 

@@ -13,7 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.schema import Head
 from etl import calibration_stats
 from etl.calibration_stats import WIDTHS, binned, faded, segmented
-from models.calibration import Segments, fit_calibrator
+from models.calibration import Segments
+from models.calibration_fit import fit_calibrator
 
 HEADS = {"click": Head(action="click"), "good_click": Head(action="click", parent="click")}
 FEATURES = ("country", "device")

@@ -18,7 +18,8 @@ from etl.calibration_stats import binned, segmented
 from etl.grouped import user_sums
 from etl.segments import segment_sums
 from jobs.evaluate import metric_rows, reliability_rows, segment_rows
-from models.calibration import Bin, Cell, Segments, fit_calibrator
+from models.calibration import Cell, Segments
+from models.calibration_fit import Bin, fit_calibrator
 from models.metrics import grouped_auc, sigmoid
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from models.calibration import Calibrator, Cell, fit_calibrator, probabilities
+from models.calibration import Calibrator, Cell, probabilities
+from models.calibration_fit import fit_calibrator
 from models.metrics import sigmoid
 from models.platt import LEAST_SLOPE, Prior, fit_featured, fit_platt
 

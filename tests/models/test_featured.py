@@ -9,10 +9,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from etl.calibration_stats import WIDTHS
-from models.calibration import Calibrator, Cell, Segments, fit_calibrator
+from models.calibration import Calibrator, Cell, Segments
+from models.calibration_fit import fit_calibrator
 from models.errors import ColumnsWrong
 from models.metrics import sigmoid
-from models.platt import LEAST_SLOPE, fit_featured, fit_platt, spread_of_values
+from models.platt import LEAST_SLOPE, fit_featured, fit_platt, scatter_of_values, variance_of_values
 
 
 @dataclass
@@ -184,8 +185,8 @@ def test_the_spread_of_values_is_told_from_chance(spread: float, expected: float
     code = draw.integers(0, 200, 100_000)
     z = draw.normal(-2.5, 0.5, len(code))
     y = (draw.random(len(code)) < sigmoid(z + draw.normal(0, spread, 200)[code])).astype(float)
-    assert spread_of_values(z, y, np.ones(len(z)), code, 200) == pytest.approx(expected, abs=0.02)
-    assert spread_of_values(z, y, np.ones(len(z)), np.full(len(z), 200), 200) == 0
+    assert variance_of_values(scatter_of_values(z, y, np.ones(len(z)), code, 200)) == pytest.approx(expected, abs=0.02)
+    assert variance_of_values(scatter_of_values(z, y, np.ones(len(z)), np.full(len(z), 200), 200)) == 0
 
 
 def test_an_own_ridge_is_endless_where_values_are_alike_and_lets_those_be_that_differ():
@@ -198,3 +199,18 @@ def test_an_own_ridge_is_endless_where_values_are_alike_and_lets_those_be_that_d
         found[name] = np.array([cell.w[f"country={value}"] for value in values])
     assert np.abs(found["alike"]).max() < 0.05
     assert found["apart"] == pytest.approx(np.array([0.8, -0.8] * 4), abs=0.12)
+
+
+def test_an_own_ridge_is_learned_from_all_heads_and_towers():
+    """A tower whose few positives show nothing by themselves gets weights where the same feature's values differ elsewhere, and none where not."""
+    values, found = [f"v{place}" for place in range(8)], {}
+    for name, elsewhere in (("nowhere", [0.0] * 8), ("differ", [0.6, -0.6] * 4)):
+        rows = []
+        for tower, levels, count in (("large", elsewhere, 40_000), ("small", [0.4, -0.4] * 4, 400)):
+            z, code, y = drawn(levels, count, slope=1.0, seed=3)
+            rows += [Row(tower, z_n, 1, y_n, code_n) for z_n, y_n, code_n in zip(z, y, code, strict=True)]
+        cell = fit_calibrator(rows, ["click"], ["large", "small"], 1, Segments({"country": values}, None)).cells["click"]["small"]
+        found[name] = np.array([cell.w[f"country={value}"] for value in values])
+    assert np.abs(found["nowhere"]).max() < 0.02
+    assert np.corrcoef(found["differ"], [0.4, -0.4] * 4)[0, 1] > 0.5
+    assert 0.1 < np.abs(found["differ"]).max() < 1

@@ -71,7 +71,7 @@ def test_older_days_count_half_after_each_half_life():
     flat = Method("flat", "platt", windows=2)
     levels = []
     for method in (flat, Method("decayed", "platt", windows=2, half_life=1)):
-        z = fitted(method, bins, Segments({}, 0), window_days=1)["feed"](bins["feed"])
+        z = fitted(method, {"click": bins}, Segments({}, 0), window_days=1)["click"]["feed"](bins["feed"])
         p = sigmoid(z)[bins["feed"].day == on(4).toordinal()].mean()
         levels.append(p)
     one, other = (bins["feed"].positives[bins["feed"].day == day.toordinal()].mean() for day in (on(3), on(4)))
