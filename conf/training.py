@@ -47,6 +47,11 @@ class ModelConf(Strict):
         description="head -> units a layer of fully connected layers of its own, on what its tower gives: for heads that the others say little "
         "about; the other heads share all layers",
     )
+    affinity: bool = Field(
+        True,
+        description="beside the layers, products of a latent vector of the viewer (families user and context) and one of the ad, read by head and "
+        "tower: see models/affinity.py",
+    )
     serving: Literal["off", "additive"] = Field(
         "off",
         description="features of family serving: left out, or learned as a term beside the network, which stands at its mean in every score",
@@ -85,8 +90,10 @@ class Training(Strict):
         1e-2, ge=0, description="AdamW decay of the towers' residual layers: what shrinks a tower to the shared one"
     )
     gradient_clip: float = Field(1.0, gt=0, description="largest global norm of the dense gradient")
-    head_weighting: Literal["constant", "uncertainty"] = Field(
-        "constant", description="every head's mean loss counts once, or by what is learned of its noise: see models/head_weighting.py"
+    head_weighting: Literal["rows", "constant", "uncertainty"] = Field(
+        "rows",
+        description="a row counts alike in every head that knows it, or every head's mean loss counts once, or by what is learned of its noise: see "
+        "models/head_weighting.py",
     )
     unknown_user_share: float = Field(
         0.0,

@@ -98,7 +98,8 @@ def build(meta: Mapping[str, Any]) -> EngagementModel:
     """A model of the shape that bundle.json describes, its weights still random."""
     heads = {name: Head.model_validate(head) for name, head in meta["heads"].items()}
     base_TH = torch.zeros(len(meta["towers"]) + 1, len(heads))
-    template, conf = Template.model_validate(meta["template"]), ModelConf.model_validate(meta["model"])
+    # A bundle from before models/affinity.py does not name it.
+    template, conf = Template.model_validate(meta["template"]), ModelConf.model_validate({"affinity": False} | meta["model"])
     return EngagementModel(template, heads, meta["towers"], conf, meta["statistics"], base_TH)
 
 

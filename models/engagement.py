@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from conf.schema import Head
 from conf.template import Template
 from conf.training import ModelConf
+from models.affinity import Affinity, both_sides
 from models.columns import Columns
 from models.experts import MixtureOfExperts, ProgressiveExtraction, SharedBottom
 from models.linear import LinearPath
@@ -50,6 +51,8 @@ class EngagementModel(nn.Module):
         self.towers = Towers(self.bottom.width, len(towers), conf)
         self.heads = Heads(self.towers.width, len(heads), len(towers), base_TH)
         self.linear = LinearPath(self.representation.numbers_width, self.columns.offsets[-1], len(heads), len(towers))
+        affinity = conf.affinity and both_sides(self.columns)
+        self.affinity = Affinity(self.columns, conf.embedding_width, len(heads), len(towers)) if affinity else None
         widths = {number: conf.private_layers[head] for number, head in enumerate(heads) if head in conf.private_layers}
         self.private = PrivateLayers(self.towers.width, len(heads), len(towers), widths, conf.dropout) if widths else None
         self.serving = ServingTerm(template, len(heads), len(towers), statistics) if conf.serving == "additive" else None
@@ -58,9 +61,12 @@ class EngagementModel(nn.Module):
         """With a lookup the gradient reaches its rows."""
         share_BF = self.representation.embedding.shares(features.ids_BF)
         numbers, embedded = self.representation(features, share_BF, lookup)
-        hidden = self.towers(self.bottom(torch.cat([numbers, self.summarization(embedded)], 1)), features.tower_B)
+        summarized = self.summarization(embedded)
+        hidden = self.towers(self.bottom(torch.cat([numbers, summarized], 1)), features.tower_B)
         ids, weights = (features.ids_BF, self.linear.table) if lookup is None else (lookup.position_BF, lookup.linear)
         log_odds_BH = self.heads(hidden, features.tower_B) + self.linear(numbers, ids, features.tower_B, weights, share_BF)
+        if self.affinity is not None:
+            log_odds_BH = log_odds_BH + self.affinity(numbers, summarized, features.tower_B)
         if self.private is not None:
             log_odds_BH = log_odds_BH + self.private(hidden, features.tower_B)
         if self.serving is not None and served is not None:

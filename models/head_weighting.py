@@ -1,4 +1,7 @@
-"""How much each head's loss weighs: all alike, or by the noise that is learned of it.
+"""How much each head's loss weighs: by its rows, all alike, or by the noise that is learned of it.
+
+By rows, the losses add up to the likelihood of all labels. Were all alike, a row of a child head such as good_click, of which there is one where
+click has thirty, would move what the heads share thirty times as far, which then learns its noise.
 
 Uncertainty weighting (Kendall, Gal & Cipolla, CVPR 2018) in its form for cross-entropy: a row of head h costs exp(-s) L + s / 2, s the log of
 the head's variance (a regression's would be exp(-s) L / 2 + s / 2). At rest s = log(2 x mean loss): a head weighs 1 / (2 x its mean loss), so
@@ -28,9 +31,10 @@ class HeadWeighting:
     """`log_variance_H` is part of a training's state, the same on every rank, and gone once the bundle is saved: each training starts at the
     optimum of a model that knows the base rates alone."""
 
-    def __init__(self, kind: Literal["constant", "uncertainty"], manifest: Manifest) -> None:
+    def __init__(self, kind: Literal["rows", "constant", "uncertainty"], manifest: Manifest) -> None:
         self.learned = kind == "uncertainty"
-        self.log_variance_H = (2 * base_entropy(manifest)).log() if self.learned else torch.zeros(len(manifest.heads))
+        start = {"rows": lambda: -share_of_rows(manifest).log(), "uncertainty": lambda: (2 * base_entropy(manifest)).log()}
+        self.log_variance_H = start[kind]() if kind in start else torch.zeros(len(manifest.heads))
 
     @property
     def weight_H(self) -> Tensor:
@@ -40,6 +44,12 @@ class HeadWeighting:
         """One step down the gradient, by sums over all ranks: models.losses.head_losses, and the same of 1 a row, which is 1 on the average batch."""
         if self.learned:
             self.log_variance_H -= LEARNING_RATE * (counted_H / 2 - self.weight_H * loss_H)
+
+
+def share_of_rows(manifest: Manifest) -> Tensor:
+    """float32 [H]: weight of each head's loss rows over that of the head with most; 1 for a head without any, which is left out."""
+    weight_H = torch.tensor([manifest.weight[head] for head in manifest.heads], dtype=torch.float32)
+    return torch.where(weight_H > 0, weight_H / weight_H.max().clamp(min=1e-30), 1.0)
 
 
 def base_entropy(manifest: Manifest) -> Tensor:

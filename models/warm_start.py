@@ -29,7 +29,7 @@ SERVING = "serving."
 OF_IDS = (EMBEDDING, LINEAR, f"{bundle.SQUARES}embedding", f"{bundle.SQUARES}linear")
 # Weights of the inputs: they mean something in the inputs' order only.
 OF_INPUTS = re.compile(
-    r"(bottom\.(layers|experts\.\d+|levels\.0\.(shared|own\.of_head)\.\d+)\.0|bottom\.(levels\.0\.)?gates?\b.*|linear\..*)\.weight"
+    r"(bottom\.(layers|experts\.\d+|levels\.0\.(shared|own\.of_head)\.\d+)\.0|bottom\.(levels\.0\.)?gates?\b.*|linear\..*|affinity\.\w+\.of_numbers)\.weight"
 )
 Statistics = Mapping[str, Mapping[str, float]]
 
@@ -193,7 +193,7 @@ def _meant_by(name: str, tensors: Mapping[str, Tensor], towers: list[tuple[int, 
 
 def _copied(name: str, to: Tensor, source: Tensor, heads: list[tuple[int, int]]) -> bool:
     """Whether `source` went into `to`: whole, or head by head."""
-    if name.startswith(("heads.", "linear.")) and source.shape[1:] == to.shape[1:]:
+    if name.startswith(("heads.", "linear.", "affinity.shared.", "affinity.residual.")) and source.shape[1:] == to.shape[1:]:
         for old_h, new_h in heads:
             to[new_h] = source[old_h]
         return bool(heads)

@@ -73,7 +73,8 @@ def test_a_feature_with_other_ids_is_learned_anew_and_the_first_layer_with_anoth
     fewer = [feature for feature in features if feature["column"] != "device"]
     start, _ = warmed(parent, write_snapshot(tmp_path / "fewer", NEWER, template=Template.model_validate({"features": fewer})))
     own = [f"linear.residual.of_tower.{tower}.weight" for tower in range(3)]
-    assert start.fresh == ["statistics", "bottom.layers.0.weight", "linear.shared.weight", *own]
+    sides = [f"affinity.{side}.of_numbers.weight" for side in ("viewer", "shown")]
+    assert start.fresh == ["statistics", "bottom.layers.0.weight", "linear.shared.weight", *own, *sides]
     assert "ids of ad_id" in start.carried
 
 
