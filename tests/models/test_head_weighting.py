@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import exp, log
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,3 +57,13 @@ def test_constant_weights_are_one_and_stay(manifest: Manifest):
     weighting = HeadWeighting("constant", manifest)
     weighting.learn_(torch.tensor([0.6, 0.1, 0.0]), torch.ones(3))
     assert weighting.weight_H.tolist() == [1, 1, 1]
+
+
+def test_by_rows_a_head_weighs_as_much_as_it_has_of_the_largest_ones(tmp_path: Path):
+    """80 rows, 20 of them clicked: good_click counts these; hide has no label at all and is left out elsewhere."""
+    labels = {"label_click": np.arange(80) % 4 == 0, "label_good_click": np.arange(80) % 8 == 0, "label_hide": np.full(80, -1)}
+    heads = {"click": Head(action="click"), "good_click": Head(action="click", parent="click"), "hide": Head(action="hide")}
+    columns = example_columns(80) | {name: values.astype(np.int8) for name, values in labels.items()}
+    weighting = HeadWeighting("rows", read_manifest(write_snapshot(tmp_path / "eighty", columns, heads=heads)))
+    weighting.learn_(torch.tensor([0.6, 0.1, 0.0]), torch.ones(3))
+    assert weighting.weight_H.tolist() == pytest.approx([1, 0.25, 1])
