@@ -28,7 +28,8 @@ class EngagementModel(nn.Module):
     """Conditional log-odds of every head: a child head's are those given that its parent happened.
 
     Shared bottom with a tower a source, as in "How we use AutoML, Multi-task learning and Multi-tower models for Pinterest Ads"
-    (Pinterest Engineering, 2020); towers are zero-started residuals on a shared tower (models/towers.py).
+    (Pinterest Engineering, 2020); towers are zero-started residuals on a shared tower (models/towers.py). Beside them a linear path
+    (models/linear.py) and the affinity of viewer and ad (models/affinity.py).
     `base_TH` float32 [T + 1, H]: log-odds that learning starts at. forward -> float32 [B, H], without `served` those at the mean of what is
     known only once an ad is served (models/serving.py).
     """

@@ -33,8 +33,11 @@ class HeadWeighting:
 
     def __init__(self, kind: Literal["rows", "constant", "uncertainty"], manifest: Manifest) -> None:
         self.learned = kind == "uncertainty"
-        start = {"rows": lambda: -share_of_rows(manifest).log(), "uncertainty": lambda: (2 * base_entropy(manifest)).log()}
-        self.log_variance_H = start[kind]() if kind in start else torch.zeros(len(manifest.heads))
+        self.log_variance_H = torch.zeros(len(manifest.heads))
+        if kind == "rows":
+            self.log_variance_H = -share_of_rows(manifest).log()
+        elif kind == "uncertainty":
+            self.log_variance_H = (2 * base_entropy(manifest)).log()
 
     @property
     def weight_H(self) -> Tensor:
