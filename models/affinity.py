@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from conf.template import Family, Feature
 from models.columns import Columns
 from models.experts import Linear
-from models.summarization import groups_of
+from models.summarization import embeddings_of
 from models.towers import PerTower, zero_linear
 
 VIEWER: tuple[Family, ...] = ("user", "context")
@@ -66,14 +66,8 @@ class Side(nn.Module):
         return of_ids_BE + PACE * self.of_numbers(numbers_BN[:, self.numbers_M])
 
 
-def embeddings_of(columns: Columns) -> list[list[Feature]]:
-    """The features of each embedding that the summarization gives, in its order: one, or those of a group."""
-    groups = [[columns.embedded[place] for place in places] for places in groups_of(columns).values()]
-    return [*([feature] for feature in columns.embedded if feature.group is None), *groups]
-
-
 def numbers_of(columns: Columns) -> list[list[Feature]]:
-    """The same of each number of models.representation.Representation.numbers."""
+    """The feature of each number of models.representation.Representation.numbers."""
     vectors = (feature for feature in columns.dense for _ in range(feature.width))
     return [[feature] for feature in (*columns.continuous, *columns.continuous, *columns.dense, *vectors)]
 

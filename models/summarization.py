@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from conf.template import Feature
 from models.columns import Columns
 from models.experts import Linear
 
@@ -49,3 +50,9 @@ def groups_of(columns: Columns) -> dict[str, list[int]]:
         if feature.group is not None:
             groups.setdefault(feature.group, []).append(place)
     return groups
+
+
+def embeddings_of(columns: Columns) -> list[list[Feature]]:
+    """The features of each embedding that Summarization gives, in its order: one, or those of a group."""
+    groups = [[columns.embedded[place] for place in places] for places in groups_of(columns).values()]
+    return [*([feature] for feature in columns.embedded if feature.group is None), *groups]
