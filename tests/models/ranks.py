@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import time
@@ -44,6 +45,12 @@ def how_many(collective: Collective) -> int:
     ones = torch.ones(1)
     collective.sum_(ones)
     return int(ones)
+
+
+def abort_if_taken_down(collective: Collective) -> int:
+    """The ranks, of which every process aborts once its interpreter is taken down."""
+    atexit.register(os.abort)
+    return how_many(collective)
 
 
 def fail_on_rank_1(collective: Collective) -> None:

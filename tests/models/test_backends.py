@@ -16,7 +16,7 @@ from models import bundle
 from models.backends import launch
 from models.errors import RanksLost, SlotsMissing, TrainingFailed
 from models.trainer import TrainRequest
-from tests.models.ranks import Seen, fail_on_rank_1, hold_up_rank_1, kill_rank_1, seen_then_trained, stop_rank_1
+from tests.models.ranks import Seen, abort_if_taken_down, fail_on_rank_1, hold_up_rank_1, kill_rank_1, seen_then_trained, stop_rank_1
 from tests.models.snapshots import SMALL, TRAINING, example_columns, write_snapshot
 from tests.processes import words_of
 
@@ -64,6 +64,11 @@ def test_one_rank_and_two_see_the_same_batches_and_end_with_the_same_weights(
     assert out == ""
     assert "train: step 32/32" in err
     assert "<stderr>" not in err
+
+
+@pytest.mark.parametrize("backend", HERE)
+def test_a_rank_of_this_machine_that_is_done_leaves_without_taking_its_interpreter_down(backend: str):
+    assert launch(two_ranks(backend), abort_if_taken_down) == 2
 
 
 @pytest.mark.parametrize("backend", HERE)
