@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,10 +82,11 @@ def compare(
     chosen, given = comparison.answered(names, settings, seeds)
     table = contest(comparison.judged("test"), given)
     folder = comparison.folder
-    write_whole(folder / "chosen.json", json.dumps({name: asdict(setting) for name, setting in chosen.items()}, indent=1) + "\n")
+    settings_of = {name: asdict(one) | {"seconds": comparison.seconds(name, one, seeds)} for name, one in chosen.items()}
+    write_whole(folder / "chosen.json", json.dumps(settings_of, indent=1) + "\n")
     write_whole(folder / "table.csv", table.to_csv(index=False))
     write_whole(folder / "table.txt", "\n".join(told(table)) + "\n")
-    return table, write_whole(folder / "report.html", page(conf.name, conf.simulation is not None, split, len(seeds), chosen, table))
+    return table, write_whole(folder / "report.html", page(conf.name, conf.simulation is not None, split, len(seeds), settings_of, table))
 
 
 @dataclass(frozen=True)
@@ -136,29 +136,39 @@ class Comparison:
         return {one: mean_ne(self.validating, self.answers(tried, one, seed, "learn", "validate", prefix)) for one in settings}
 
     def answers(self, tried: Arm, setting: Setting, seed: int, learn: Which, asked: Which, prefix: str) -> np.ndarray:
-        """float32 [N, H]; trained once, then read from its file."""
+        """float32 [N, H]; trained once, then read from its file, beside which stands what was trained and for how many seconds."""
+        path = self._kept(tried, setting, seed, learn, asked)
+        if path.is_file():
+            return np.load(path)
+        training = setting.of(self.conf.training)
+        question = Question(learn, asked, self.judged(asked).tower, list(self.conf.heads))
+        try:
+            found, seconds = answers(tried, self.rows, question, training, seed, self.folder / "bundles")
+        except TrainingFailed as error:
+            raise StageFailed(f"{prefix}: {error}", TRAINING) from error
+        about = {"arm": tried.name, **asdict(setting), "seed": seed, "learned": learn, "asked": asked, "seconds": round(seconds, 1)}
+        write_whole(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
+        scratch = path.with_suffix(".tmp")
+        with scratch.open("wb") as file:
+            np.save(file, found)
+        os.replace(scratch, path)
+        say(f"{prefix}: {setting}, seed {seed}, {learn} -> {asked}, {seconds:.0f} s of training")
+        return found
+
+    def seconds(self, name: str, setting: Setting, seeds: Sequence[int]) -> float:
+        """Of one training of the arm on all rows before the split, the mean over seeds."""
+        tried = arm(self.conf, name, self.rows.towers())
+        kept = (self._kept(tried, setting, seed, "both", "test").with_suffix(".json") for seed in seeds)
+        return round(float(np.mean([json.loads(path.read_text())["seconds"] for path in kept])), 1)
+
+    def _kept(self, tried: Arm, setting: Setting, seed: int, learn: Which, asked: Which) -> Path:
         training = setting.of(self.conf.training)
         models = ((part.view.name, part.model, part.as_large_as and part.as_large_as.model) for part in tried.parts)
         parts = [(name, *(model and model.model_dump(mode="json") for model in of)) for name, *of in models]
         key = fingerprint(
             parts, tried.parts[0].view.template.model_dump(mode="json"), training.deciding, setting.epochs, seed, learn, asked
         )
-        path = self.folder / "answers" / f"{tried.name}-{key}.npy"
-        if path.is_file():
-            return np.load(path)
-        began = time.monotonic()
-        question = Question(learn, asked, self.judged(asked).tower, list(self.conf.heads))
-        try:
-            found = answers(tried, self.rows, question, training, seed, self.folder / "bundles")
-        except TrainingFailed as error:
-            raise StageFailed(f"{prefix}: {error}", TRAINING) from error
-        path.parent.mkdir(exist_ok=True)
-        scratch = path.with_suffix(".tmp")
-        with scratch.open("wb") as file:
-            np.save(file, found)
-        os.replace(scratch, path)
-        say(f"{prefix}: {setting}, seed {seed}, {learn} -> {asked}, {time.monotonic() - began:.0f} s")
-        return found
+        return self.folder / "answers" / f"{tried.name}-{key}.npy"
 
 
 def split_options(options: argparse.ArgumentParser) -> None:

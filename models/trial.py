@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from math import ceil
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -62,9 +62,16 @@ class Question:
     heads: Sequence[str]
 
 
-def answers(arm: Arm, rows: Rows, question: Question, training: Training, seed: int, scratch: Path) -> np.ndarray:
-    """float32 [N, H]: conditional log-odds, of all parts of the arm together. `training`: with the setting's rates and epochs."""
-    found = np.full((len(question.towers), len(question.heads)), np.nan, np.float32)
+class Answers(NamedTuple):
+    """Of all parts of an arm together. `log_odds` float32 [N, H]: conditional; `seconds`: of the training alone."""
+
+    log_odds: np.ndarray
+    seconds: float
+
+
+def answers(arm: Arm, rows: Rows, question: Question, training: Training, seed: int, scratch: Path) -> Answers:
+    """`training`: with the setting's rates and epochs."""
+    found, seconds = np.full((len(question.towers), len(question.heads)), np.nan, np.float32), 0.0
     for part in arm.parts:
         manifest = read_manifest(rows.snapshot(part.view, question.learn))
         model = part.model
@@ -72,14 +79,15 @@ def answers(arm: Arm, rows: Rows, question: Question, training: Training, seed: 
             other = read_manifest(rows.snapshot(part.as_large_as.view, question.learn))
             model = widened(model, manifest, size_of(part.as_large_as.model, other))
         bundle = scratch / f"{arm.name}-{part.view.name}"
-        train(TrainRequest(str(manifest.directory), str(bundle), bundle.name, model, training, training.epochs, seed))
+        request = TrainRequest(str(manifest.directory), str(bundle), bundle.name, model, training, training.epochs, seed)
+        seconds += train(request).seconds
         table = pq.read_table(rows.encoded(part.view, question.asked, list(manifest.towers))).to_pandas()
         log_odds = Predictor(str(bundle)).log_odds({name: table[name].to_numpy() for name in table})
         shutil.rmtree(bundle)
         mine = slice(None) if part.view.only is None else np.nonzero(question.towers == part.view.only)[0]
         for place, head in enumerate(part.view.heads):
             found[mine, question.heads.index(head)] = log_odds[:, place]
-    return found
+    return Answers(found, seconds)
 
 
 def size_of(model: ModelConf, manifest: Manifest) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -55,8 +54,8 @@ def between(line: Mapping[Any, Any], what: str, form: str) -> str:
     return f"{form.format(value)} ({form.format(low)} to {form.format(high)})"
 
 
-def page(name: str, simulated: bool, split: Any, seeds: int, chosen: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """One HTML page. `split`: etl.trial.Split; `chosen`: arm -> its setting."""
+def page(name: str, simulated: bool, split: Any, seeds: int, settings: Mapping[str, Any], table: pd.DataFrame) -> str:
+    """One HTML page. `split`: etl.trial.Split; `settings`: arm -> its rate, epochs and seconds of training."""
     environment = pages()
     environment.globals["between"] = between
     parts = []
@@ -74,7 +73,6 @@ def page(name: str, simulated: bool, split: Any, seeds: int, chosen: Mapping[str
                 "cells": [lines.to_dict("records") for _, lines in of[of["tower"] != ALL].groupby(["head", "tower"], sort=False)],
             }
         )
-    settings = {arm: asdict(setting) for arm, setting in chosen.items()}
     return environment.get_template("contest.html").render(
         name=name, simulated=simulated, split=split, seeds=seeds, settings=settings, first=table["arm"].iloc[0], parts=parts, mean=MEAN
     )

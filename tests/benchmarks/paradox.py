@@ -7,6 +7,7 @@ on, against the true probabilities, on 8 cells: click and good_click in three so
 on two development worlds of `base`, which are not judged, and fixed for the rest; the eight judged seeds of each world were seen by no
 tuning. The gain is of `towers` over the best, in each world, of {separate, merged, merged_large} by their mean over cells (merged_blind is
 shown, and never counted); intervals draw worlds again. In `base` also save and hide of five heads in one model against a model each.
+`seconds`: of training the chosen setting of each arm once, all its models together, in one process.
 
 Finished trainings are kept in the folder, and a world's tables until it is done, so it goes on where it stopped. One JSON line a world kind.
 """
@@ -87,7 +88,7 @@ def judged(conf: Conf, choices: Sequence[Setting] | dict[str, list[Setting]], ar
             chosen, given_answers = comparison.answered([name], given, [conf.seed])
             answers |= given_answers
             losses[name] = {str(one): loss for one, loss in comparison.losses(arm(conf, name, towers), given, conf.seed, name).items()}
-            losses[name]["chosen"] = str(chosen[name])
+            losses[name] |= {"chosen": str(chosen[name]), "seconds": comparison.seconds(name, chosen[name], [conf.seed])}
         rows = comparison.judged("test")
         table = contest(rows, answers | {"truth": true_log_odds(rows)}, draws=2)
     finally:
@@ -162,9 +163,11 @@ if __name__ == "__main__":
     choices = {name: [Setting(rate, epochs) for epochs in EPOCHS] for name, rate in rates.items()}
     for world in given.worlds.split(","):
         last, arms = len(load_world(world).seeds), [name for name in ARMS if name != "single_task" or world == OF_TASKS]
-        tables = [judged(settings(given.folder, world, last - 8 + n, given.a_day), choices, arms)[0] for n in range(given.seeds)]
+        found = [judged(settings(given.folder, world, last - 8 + n, given.a_day), choices, arms) for n in range(given.seeds)]
+        tables = [table for table, _ in found]
         of = gains(tables)
         line = {"benchmark": "paradox", "simulated": True, "world": world, "seeds": given.seeds, "rows_a_day": given.a_day, "rates": rates}
         line |= {name: interval([one[name] for one in of]) for name in of[0] if name not in ("won", "cells")}
         line |= {"cells_won": sum(one["won"] for one in of), "cells": sum(one["cells"] for one in of), "auc_below_truth": auc_short(tables)}
+        line["seconds"] = {name: round(float(np.mean([of[name]["seconds"] for _, of in found])), 1) for name in arms}
         print(json.dumps(line), flush=True)

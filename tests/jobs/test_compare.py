@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,10 @@ def test_a_model_for_each_tower_answers_for_its_own_rows(compared: tuple[Place, 
     answers, rows = np.load(path), pd.read_parquet(folder / "rows" / "test.parquet")
     assert answers.shape == (len(rows), len(compared[0].conf.heads))
     assert np.isfinite(answers).all()
+    kept = json.loads(path.with_suffix(".json").read_text())
+    assert (kept["arm"], kept["learned"], kept["asked"]) == ("separate", "both", "test")
+    chosen = json.loads((folder / "chosen.json").read_text())["separate"]
+    assert chosen == {"rate": kept["rate"], "epochs": kept["epochs"], "seconds": kept["seconds"]} and kept["seconds"] > 0
     for view in (folder / "views").glob("only_*"):
         assert set(read_manifest(view / "both").towers) == {view.name.removeprefix("only_")}
         assert pq.read_metadata(view / "test.parquet").num_rows == (rows["tower"] == view.name.removeprefix("only_")).sum()

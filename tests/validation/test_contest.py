@@ -9,7 +9,6 @@ import pandas as pd
 
 from etl.trial import Split
 from models.contest import Judged, contest
-from models.trial import Setting
 from validation.contest import page, told
 
 SPLIT = Split(date(2026, 5, 1), date(2026, 5, 3), datetime(2026, 5, 2, tzinfo=UTC), datetime(2026, 5, 3, tzinfo=UTC))
@@ -36,6 +35,7 @@ def test_every_head_and_arm_stands_in_the_text_and_an_ablation_is_ranked_by_its_
 
 
 def test_a_name_from_outside_is_escaped_in_the_page():
-    html = page("a<b>c", True, SPLIT, 2, {"towers": Setting(1.0, 2)}, table("<script>x</script>"))
+    html = page("a<b>c", True, SPLIT, 2, {"towers": {"rate": 1.0, "epochs": 2, "seconds": 12.3}}, table("<script>x</script>"))
     assert "<script" not in html and "&lt;script&gt;" in html and "a<b>" not in html
     assert "Simulated data" in html
+    assert "2 epochs, 12 s of training" in html
