@@ -45,12 +45,12 @@ class Calibration(Strict):
         50, ge=1, le=64, description="featured only: the most frequent values of a feature that may have a weight; others have weight 0"
     )
     ridge: float | None = Field(
-        20,
+        None,
         gt=0,
         allow_inf_nan=False,
-        description="featured only; null: each fit estimates it for each feature, from how far its values lie apart beyond chance; or "
-        "positives: a value with this many among its fit rows goes about half the way from the two parameters of its "
-        "head and tower to a level of its own, one with far fewer stays; best near 1 / (spread of the values' log-odds)^2, so 20 for .22",
+        description="featured only; null: each fit estimates it for each feature, from how far its values lie apart beyond chance in all heads "
+        "and towers; or positives: a value with this many among its fit rows goes about half the way from the two parameters of its head and "
+        "tower to a level of its own, one with far fewer stays; best near 1 / (spread of the values' log-odds)^2, so 20 for .22",
     )
 
     @model_validator(mode="after")

@@ -44,7 +44,7 @@ from models.walk_forward import Window, walk
 from validation.backtest import page, summary, told
 
 REGIMES = ("stale", "fresh")
-RIDGE = 20.0  # where calibration.ridge is to be estimated: the methods that don't stand beside those that do
+RIDGE = 20.0  # of the methods that do not estimate it, where calibration.ridge is null: a spread of .22 between values, 1 / .22^2
 POOLING = 10.0  # where calibration.pooling is 0: a spread of .3 between the levels of cells, 1 / .3^2
 
 

@@ -4,8 +4,8 @@ python -m tests.benchmarks.calibration [--worlds null,walk,trend,step,prod] [--r
 
 Per world and seed: 21 days are simulated and built by the real ETL, then jobs/backtest.py walks over days 7 to 14, each measured one day after the
 last fit day; a stale model is of days 1 to 5, a fresh one of five days as well. Seeds are the last eight of a world, which no tuning saw; the ridge
-(calibration.ridge, 20) and the pooling (10) were set beforehand. Finished worlds are kept in the folder, so it goes on where it stopped; tables and
-counted traffic too, so that --again only lays methods side by side anew.
+of `featured` (20) and the pooling (10) were set beforehand, `own ridge` is estimated by each fit (calibration.ridge: null). Finished worlds are
+kept in the folder, so it goes on where it stopped; tables and counted traffic too, so that --again only lays methods side by side anew.
 
 Errors are against the true probabilities, of cells with 100 positives and more on the fit day, intervals by drawing seeds again, of a single seed its
 days. Printed a world and regime: the claims of the README, and every method's figures.

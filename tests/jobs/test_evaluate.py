@@ -65,7 +65,9 @@ def test_a_country_whose_odds_fell_is_named_and_mended_by_its_weight_and_not_by_
     (fit_day, _), (judged_day, true) = day(1), day(2)
     groups, told_apart = segmented(fit_day, heads, ["country"], most=50)
     two = fit_calibrator(cast(Iterable[Bin], binned(fit_day, heads).itertuples(index=False)), ["click"], ["feed"], 200)
-    featured = fit_calibrator(cast(Iterable[Bin], groups.itertuples(index=False)), ["click"], ["feed"], 200, Segments(told_apart, ridge=20))
+    featured = fit_calibrator(
+        cast(Iterable[Bin], groups.itertuples(index=False)), ["click"], ["feed"], 200, Segments(told_apart, ridge=None)
+    )
     examples = judged_day.select("impression_id", "country")
     found = {}
     for name, calibrator in (("two", two), ("featured", featured)):
