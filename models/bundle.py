@@ -19,6 +19,7 @@ from conf.template import Template
 from conf.training import ModelConf
 from models.engagement import EngagementModel
 from models.errors import BundleDamaged
+from models.gates import opened
 from models.manifest import sha256
 
 WEIGHTS, META = "model.safetensors", "bundle.json"
@@ -69,7 +70,7 @@ def model_of(directory: str | Path, meta: Mapping[str, Any], tensors: Mapping[st
     learned = {name: tensor for name, tensor in tensors.items() if not name.startswith(SQUARES)}
     try:
         model = build(meta)
-        model.load_state_dict(learned, assign=mapped)
+        model.load_state_dict(opened(learned, model.state_dict()), assign=mapped)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise BundleDamaged(f"{directory}: {META} and {WEIGHTS} do not belong together ({error}); train the model again") from error
     return model.eval()

@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.gates import Gates
 from models.towers import PerTower, zero_linear
 
 
 class LinearPath(nn.Module):
-    """Log-odds that a weight a number and an id add: one for all towers, and one of each tower's own (Wide & Deep, arXiv:1606.07792).
+    """Log-odds that a weight a number and an id add: one for all towers, and one of each tower's own, gated (Wide & Deep, arXiv:1606.07792).
 
     All start at zero. `table` [R, 1 + T, H] holds the ids' weights, the shared ones first; like the embeddings it takes no gradient
     itself. forward: float32 [B, N], int64 [B, F], int64 [B] -> float32 [B, H].
@@ -23,6 +24,7 @@ class LinearPath(nn.Module):
         self.heads, self.blocks = heads, 1 + towers
         self.shared = zero_linear(numbers, heads)
         self.residual = PerTower(towers, lambda: zero_linear(numbers, heads))
+        self.gate = Gates(towers)  # of the ids' weights; those of numbers have theirs
         self.table = nn.Parameter(torch.zeros(rows, 1 + towers, heads), requires_grad=False)
 
     def forward(self, numbers_BN: Tensor, position_BF: Tensor, tower_B: Tensor, rows: Tensor, share_BF: Tensor | None = None) -> Tensor:
@@ -35,8 +37,8 @@ class LinearPath(nn.Module):
             return of_numbers_BH
         shared_BF = position_BF * self.blocks
         own_BF = shared_BF + 1 + tower_B.clamp(min=0).unsqueeze(1)
-        known_BF = (tower_B >= 0).to(rows.dtype).unsqueeze(1).expand_as(own_BF)
-        weights = [torch.ones_like(known_BF), known_BF] if share_BF is None else [share_BF, share_BF * known_BF]
+        counts_BF = ((tower_B >= 0) * self.gate(tower_B)).to(rows.dtype).unsqueeze(1).expand_as(own_BF)
+        weights = [torch.ones_like(counts_BF), counts_BF] if share_BF is None else [share_BF, share_BF * counts_BF]
         of_ids_BH = nn.functional.embedding_bag(
             torch.cat([shared_BF, own_BF], 1),
             rows.reshape(-1, self.heads),

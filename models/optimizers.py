@@ -10,6 +10,7 @@ from torch import Tensor
 
 from conf.training import Training
 from models.engagement import EngagementModel
+from models.gates import SUFFIX
 
 # Above rounding noise, below any gradient that means something: where summands cancel, Adam would otherwise turn the last bit, which
 # depends on the number of ranks, into a full step.
@@ -38,14 +39,18 @@ class FlatGradient:
 
 
 def adamw(model: EngagementModel, training: Training) -> torch.optim.AdamW:
-    """AdamW (arXiv:1711.05101): matrices decay by weight_decay, all that a tower has of its own by residual_decay, other biases not."""
+    """AdamW (arXiv:1711.05101): matrices decay by weight_decay, all that a tower has of its own by residual_decay, other biases and gates not.
+
+    Gates are groups by themselves (`gates`), as they are learned in the first epoch alone.
+    """
     residual = {id(parameter) for module in model.residual_modules() for parameter in module.parameters()}
-    groups: dict[float, list[Tensor]] = {}
-    for parameter in model.parameters():
+    groups: dict[tuple[bool, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decay = training.residual_decay if id(parameter) in residual else training.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault(decay, []).append(parameter)
-    options = [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()]
+            gate, of_tower = name.endswith(SUFFIX), id(parameter) in residual
+            decay = 0.0 if gate else training.residual_decay if of_tower else training.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((gate, decay), []).append(parameter)
+    options = [{"params": parameters, "weight_decay": decay, "gates": gate} for (gate, decay), parameters in groups.items()]
     optimizer = torch.optim.AdamW(options, lr=training.learning_rate, eps=ADAM_EPSILON, fused=True)
     for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
         # As torch makes it at the first step; made here, a checkpoint can be copied into it before that.

@@ -1,6 +1,6 @@
 """Towers and heads: a shared one for all, plus a residual of each tower's own that starts at zero.
 
-A new or small source therefore starts as the shared tower and departs from it only as far as its data pay for (training.residual_decay).
+A new or small source therefore starts as the shared tower and departs from it only as far as its data pay for (models/gates.py).
 A row runs through its own tower's residual alone. Shapes: B rows, I input width, W output width, K inputs a row, H heads, T towers.
 """
 
@@ -14,14 +14,19 @@ from torch import Tensor, nn
 from conf.training import ModelConf
 from models.crosses import CrossNetwork, LatentCross
 from models.experts import Linear, layers
+from models.gates import Gates
 
 
 class PerTower(nn.Module):
-    """One module a tower; a row goes through its own tower's module only. A row of no known tower (-1) gets zeros."""
+    """One module a tower; a row goes through its own tower's module only. A row of no known tower (-1) gets zeros.
 
-    def __init__(self, towers: int, make: Callable[[], nn.Module]) -> None:
+    What the modules give is multiplied by the tower's gate, unless they are `whole`: nothing that is shared stands beside them.
+    """
+
+    def __init__(self, towers: int, make: Callable[[], nn.Module], whole: bool = False) -> None:
         super().__init__()
         self.of_tower = nn.ModuleList(make() for _ in range(towers))
+        self.gate = None if whole else Gates(towers)
 
     def forward(self, input_BI: Tensor, tower_B: Tensor, width: int) -> Tensor:
         """float32 [B, ...], as its modules read it, int64 [B] -> float32 [B, width]."""
@@ -34,7 +39,8 @@ class PerTower(nn.Module):
         if not rows:
             return input_BI.new_zeros(len(input_BI), width)
         stacked = torch.cat(outputs)
-        return stacked.new_zeros(len(input_BI), width).index_copy(0, torch.cat(rows), stacked)
+        output = stacked.new_zeros(len(input_BI), width).index_copy(0, torch.cat(rows), stacked)
+        return output if self.gate is None else output * self.gate(tower_B).unsqueeze(1)
 
 
 class Towers(nn.Module):
@@ -55,7 +61,8 @@ class Towers(nn.Module):
             return nn.Sequential(*crosses, *layers(entry, inner, conf.dropout), make_last(last, self.width))
 
         self.shared = None if conf.towers == "plain" else tower(Linear)
-        self.residual = PerTower(towers, lambda: tower(Linear if conf.towers == "plain" else zero_linear))
+        make_last = Linear if conf.towers == "plain" else zero_linear
+        self.residual = PerTower(towers, lambda: tower(make_last), whole=conf.towers == "plain")
 
     def forward(self, input_BKI: Tensor, tower_B: Tensor) -> Tensor:
         rows, inputs = input_BKI.shape[:2]

@@ -54,7 +54,7 @@ def train_on_rank(collective: Collective, request: TrainRequest) -> TrainResult:
         start = warm(manifest, request.model, prior_H, request.parent) if request.parent else cold(manifest, request.model, prior_H)
         _centre_serving(start, manifest, shards, collective)
         an_epoch = steps_an_epoch(manifest, request.training.batch_size)
-        fit = Fit(start, share_H, weighting, request.training, collective, an_epoch * request.epochs)
+        fit = Fit(start, share_H, weighting, request.training, collective, an_epoch, request.epochs)
         checkpoints = _checkpoints(request, manifest) if collective.rank == 0 else None
         fit.begin(checkpoints)
         progress = Progress(
@@ -87,7 +87,14 @@ class Fit:
     """
 
     def __init__(
-        self, start: Start, share_H: Tensor, weighting: HeadWeighting, training: Training, collective: Collective, steps: int
+        self,
+        start: Start,
+        share_H: Tensor,
+        weighting: HeadWeighting,
+        training: Training,
+        collective: Collective,
+        an_epoch: int,
+        epochs: int,
     ) -> None:
         self.start, self.weighting, self.training, self.collective = start, weighting, training, collective
         self.model: EngagementModel = start.model.to(collective.device).train()
@@ -98,7 +105,8 @@ class Fit:
         self.flat = FlatGradient(self.model, extra=4 * len(share_H))
         self.batch_KH = self.flat.extra.view(4, -1)
         self.adamw = adamw(self.model, self.training)
-        self.steps, self.steps_in_all, self.sums_KH = 0, steps, torch.zeros(4, len(share_H), dtype=torch.float64)
+        self.steps, self.first_epoch, self.steps_in_all = 0, an_epoch, an_epoch * epochs
+        self.sums_KH = torch.zeros(4, len(share_H), dtype=torch.float64)
 
     def begin(self, checkpoints: Checkpoints | None) -> None:
         """Every rank takes over rank 0's state: that of the newest good checkpoint, without one the start's."""
@@ -152,7 +160,8 @@ class Fit:
         self._require_finite(norm + gradient_UG.sum())
         share = pace(self.steps, self.steps_in_all, self.training.warm_up_share)
         for group in self.adamw.param_groups:
-            group["lr"] = share * self.training.learning_rate
+            still = group["gates"] and self.steps >= self.first_epoch  # see models/gates.py
+            group["lr"] = 0.0 if still else share * self.training.learning_rate
         self.adamw.step()
         rates = {"embedding": self.training.embedding_learning_rate, "linear": self.training.linear_learning_rate}
         self.tables.step_(ids_U, gradient_UG, {name: share * rate for name, rate in rates.items()})

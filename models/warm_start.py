@@ -21,6 +21,7 @@ from conf.training import ModelConf
 from models import bundle
 from models.columns import Columns
 from models.engagement import EngagementModel
+from models.gates import SUFFIX, opened
 from models.manifest import Manifest
 from models.summarization import groups_of
 
@@ -61,7 +62,8 @@ def cold(manifest: Manifest, conf: ModelConf, prior_H: Tensor, statistics: Stati
 def warm(manifest: Manifest, conf: ModelConf, prior_H: Tensor, parent_dir: str) -> Start:
     """A cold start overlaid with the parent's weights, wherever the same part is in both."""
     meta = bundle.read_meta(parent_dir)
-    tensors, parent = bundle.read_tensors(parent_dir, meta), bundle.build(meta)
+    parent = bundle.build(meta)
+    tensors = opened(bundle.read_tensors(parent_dir, meta), parent.state_dict())
     same_inputs = _inputs(parent.columns) == _inputs(Columns(manifest.template, len(manifest.towers)))
     # The parent may lack those of a feature that only the serving term reads.
     start = cold(manifest, conf, prior_H, manifest.statistics | meta["statistics"] if same_inputs else None)
@@ -193,7 +195,8 @@ def _meant_by(name: str, tensors: Mapping[str, Tensor], towers: list[tuple[int, 
 
 def _copied(name: str, to: Tensor, source: Tensor, heads: list[tuple[int, int]]) -> bool:
     """Whether `source` went into `to`: whole, or head by head."""
-    if name.startswith(("heads.", "linear.", "affinity.shared.", "affinity.residual.")) and source.shape[1:] == to.shape[1:]:
+    of_heads = name.startswith(("heads.", "linear.", "affinity.shared.", "affinity.residual.")) and not name.endswith(SUFFIX)
+    if of_heads and source.shape[1:] == to.shape[1:]:
         for old_h, new_h in heads:
             to[new_h] = source[old_h]
         return bool(heads)

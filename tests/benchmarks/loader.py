@@ -45,6 +45,7 @@ def rows_a_second(manifest: Manifest, batches: Iterable[Batch]) -> float:
         settings(),
         SingleProcess(),
         steps,
+        epochs=1,
     )
     began = time.monotonic()
     for batch in batches:

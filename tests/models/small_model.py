@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from models.columns import Columns
 from models.engagement import EngagementModel
+from models.gates import PACE, Gate
 from models.representation import Features
 from models.tables import IdTables
 from tests.models.snapshots import HEADS, SMALL, TEMPLATE, TOWERS, example_columns
@@ -17,6 +19,13 @@ BASE = torch.tensor([[-1.0, 0.0, -3.0], [-2.0, 0.5, -4.0], [-3.0, 1.0, -5.0], [-
 def small_model() -> EngagementModel:
     torch.manual_seed(1)
     return EngagementModel(TEMPLATE, HEADS, TOWERS, SMALL, STATISTICS, BASE)
+
+
+def open_gates(module: nn.Module) -> None:
+    """What each tower has of its own counts in full, as sums by hand want it."""
+    for gate in module.modules():
+        if isinstance(gate, Gate):
+            gate.gate_over_pace.data.fill_(1 / PACE)
 
 
 def features(rows: int = 40, tower: int | None = None) -> Features:

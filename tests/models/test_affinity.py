@@ -19,7 +19,7 @@ from models.metrics import sigmoid
 from models.predictor import Predictor
 from models.trainer import TrainRequest, train
 from models.warm_start import warm
-from tests.models.small_model import BASE, STATISTICS, features, small_model
+from tests.models.small_model import BASE, STATISTICS, features, open_gates, small_model
 from tests.models.snapshots import HEADS, SMALL, TEMPLATE, TOWERS, TRAINING, example_columns, write_snapshot
 
 WITHOUT = SMALL.model_copy(update={"affinity": False})
@@ -40,6 +40,7 @@ def test_before_training_they_add_nothing():
 def test_a_product_by_hand():
     columns = Columns(TEMPLATE, 1)  # numbers: age, spend, their flags, that of visual, visual twice; embedded: ad_id, device, row
     affinity = Affinity(columns, 1, 2, 1)
+    open_gates(affinity)
     with torch.no_grad():
         affinity.viewer.of_numbers.weight.copy_(torch.tensor([[1.0, 10.0, 0.0, 0.0]]) / PACE)  # age, spend, flags
         affinity.shown.of_numbers.weight.copy_(torch.tensor([[0.0, 1.0, 100.0]]) / PACE)  # flag, visual
@@ -112,7 +113,7 @@ def test_it_goes_by_the_names_of_head_and_tower(tmp_path: Path):
     moved = read_manifest(write_snapshot(tmp_path / "moved", columns | {"tower": columns["tower"] + 1}, heads=heads, towers=towers))
     start = warm(moved, SMALL, torch.ones(2), parent)
     assert {name for name in start.fresh if name.startswith("affinity.")} == {
-        f"affinity.residual.of_tower.0.{part}" for part in ("weight", "bias")
+        f"affinity.residual.{part}" for part in ("of_tower.0.weight", "of_tower.0.bias", "gate.of_tower.0.gate_over_pace")
     }
     before, after = (affinity_of(model).state_dict() for model in (Predictor(parent).model, start.model))
     assert before["shared.weight"].abs().max() > 0.001  # it learned

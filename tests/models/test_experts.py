@@ -110,6 +110,7 @@ def test_every_weight_learns(choice: dict):
         for parameter in module.parameters():
             if not parameter.any():  # a residual starts at zero, and so would the gradient of what feeds it
                 torch.nn.init.normal_(parameter)
+    torch.nn.init.normal_(model.linear.table)  # nor would its gate have any
     rows = features(600)
     (model(rows) * torch.randn(3)).sum().backward()
     still = [name for name, parameter in model.named_parameters() if parameter.grad is not None and not parameter.grad.any()]

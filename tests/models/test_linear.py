@@ -7,6 +7,7 @@ import warnings
 import torch
 
 from models.linear import LinearPath
+from tests.models.small_model import open_gates
 
 TOWERS, HEADS = 2, 1
 
@@ -14,6 +15,7 @@ TOWERS, HEADS = 2, 1
 def path():
     """Two numbers, four ids. Shared weights: 10 a number, the id itself an id. Tower 0 adds 1 a number, tower 1 adds 100 times the id."""
     made = LinearPath(2, 4, HEADS, TOWERS)
+    open_gates(made)
     with torch.no_grad():
         made.shared.weight.fill_(10)
         made.residual.of_tower[0].weight.fill_(1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from conf.training import Training
+from models.gates import SUFFIX
 from models.optimizers import FlatGradient, adagrad_, adamw, pace
 from tests.models.small_model import small_model
 
@@ -59,6 +60,9 @@ def test_what_a_tower_has_of_its_own_decays_by_residual_decay():
     assert found["towers.shared.0.weight"] == 0.1
     assert found["towers.residual.of_tower.0.0.weight"] == 0.2
     assert found["heads.residual.of_tower.1.bias"] == 0.2
+    assert {found[name] for name in found if name.endswith(SUFFIX)} == {0}
+    of_gates = {id(parameter): group["gates"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert all(of_gates[id(parameter)] == name.endswith(SUFFIX) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def test_learning_rates_rise_over_the_warm_up_and_fall_to_zero():

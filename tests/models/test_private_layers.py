@@ -15,7 +15,7 @@ from models.predictor import Predictor
 from models.towers import PrivateLayers
 from models.trainer import TrainRequest, train
 from models.warm_start import warm
-from tests.models.small_model import BASE, STATISTICS, features, small_model
+from tests.models.small_model import BASE, STATISTICS, features, open_gates, small_model
 from tests.models.snapshots import HEADS, SMALL, TEMPLATE, TOWERS, TRAINING, example_columns, write_snapshot
 
 CONF = SMALL.model_copy(update={"private_layers": {"save": (6, 5)}})
@@ -54,6 +54,7 @@ def test_they_reach_their_own_head_alone_and_a_towers_read_out_its_own_rows_alon
 def test_a_read_out_by_hand():
     private = PrivateLayers(width=2, heads=3, towers=1, widths={1: (2,)}, dropout=0.0)
     own = private.of_head["1"]
+    open_gates(private)
     with torch.no_grad():
         own.layers[0].weight.copy_(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
         own.layers[0].bias.zero_()
@@ -84,7 +85,8 @@ def test_a_parent_without_them_is_carried_whole_and_they_are_told_as_fresh(tmp_p
     parent = train(TrainRequest(str(snapshot), str(tmp_path / "parent"), "parent", SMALL, TRAINING, epochs=1, seed=1)).bundle_dir
     start = warm(read_manifest(snapshot), CONF, torch.ones(3), parent)
     assert {name for name in start.fresh if not name.startswith("private.of_head.2.")} == set()
-    assert len(start.fresh) == 2 * (2 + 1 + len(TOWERS))  # weight and bias of two layers, of the shared read-out and of each tower's
+    # Weight and bias of two layers, of the shared read-out and of each tower's, which has a gate too.
+    assert len(start.fresh) == 2 * (2 + 1 + len(TOWERS)) + len(TOWERS)
     child = train(TrainRequest(str(snapshot), str(tmp_path / "child"), "child", CONF, TRAINING, epochs=1, seed=1, parent=parent))
     assert child.fresh == start.fresh
     read_out = Predictor(child.bundle_dir).model.get_parameter("private.of_head.2.shared.weight")
@@ -100,7 +102,7 @@ def test_they_go_by_the_names_of_head_and_tower(tmp_path: Path):
     manifest = read_manifest(write_snapshot(tmp_path / "moved", moved, heads=heads, towers=towers))
     start = warm(manifest, CONF, torch.ones(2), parent)
     assert {name for name in start.fresh if name.startswith("private.")} == {
-        f"private.of_head.0.residual.of_tower.0.{part}" for part in ("weight", "bias")
+        f"private.of_head.0.residual.{part}" for part in ("of_tower.0.weight", "of_tower.0.bias", "gate.of_tower.0.gate_over_pace")
     }
     rows = features(40)
     before = Predictor(parent).model(rows)[:, 2]
