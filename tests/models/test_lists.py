@@ -13,6 +13,7 @@ from models.engagement import EngagementModel
 from models.errors import ColumnsWrong
 from models.linear import LinearPath
 from models.representation import Features, FusedEmbedding, Lookup
+from tests.models.small_model import open_gates
 from tests.models.snapshots import HEADS, SMALL, TOWERS
 
 # Rows of the fused table: ad 0 to 3, tags 4 to 8 (missing, unseen, a, b, c), title 9 to 12.
@@ -84,6 +85,7 @@ def test_a_list_is_embedded_as_the_mean_of_the_rows_that_are_there():
 
 def test_the_linear_path_adds_the_mean_of_a_lists_weights():
     path = LinearPath(0, 13, heads=1, towers=2)
+    open_gates(path)
     with torch.no_grad():
         path.table[:, 0, 0] = torch.arange(13.0)
         path.table[:, 2, 0] = 100 * torch.arange(13.0)
