@@ -87,7 +87,9 @@ class Training(Strict):
     )
     weight_decay: float = Field(1e-4, ge=0, description="AdamW, dense matrices")
     residual_decay: float = Field(
-        1e-2, ge=0, description="AdamW decay of all that a tower has of its own; what shrinks it where it does not pay are gates: models/gates.py"
+        1e-2,
+        ge=0,
+        description="AdamW decay of all that a tower has of its own; what shrinks it where it does not pay are gates: models/gates.py",
     )
     gradient_clip: float = Field(1.0, gt=0, description="largest global norm of the dense gradient")
     head_weighting: Literal["rows", "constant", "uncertainty"] = Field(
