@@ -169,5 +169,5 @@ if __name__ == "__main__":
         line = {"benchmark": "paradox", "simulated": True, "world": world, "seeds": given.seeds, "rows_a_day": given.a_day, "rates": rates}
         line |= {name: interval([one[name] for one in of]) for name in of[0] if name not in ("won", "cells")}
         line |= {"cells_won": sum(one["won"] for one in of), "cells": sum(one["cells"] for one in of), "auc_below_truth": auc_short(tables)}
-        line["seconds"] = {name: round(float(np.mean([of[name]["seconds"] for _, of in found])), 1) for name in arms}
+        line["seconds"] = {name: round(float(np.mean([losses[name]["seconds"] for _, losses in found])), 1) for name in arms}
         print(json.dumps(line), flush=True)

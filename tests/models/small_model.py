@@ -14,6 +14,16 @@ from tests.models.snapshots import HEADS, SMALL, TEMPLATE, TOWERS, example_colum
 
 STATISTICS = {"age": {"low": -2.0, "high": 2.0, "mean": 0.5, "std": 2.0}, "spend": {"low": 0.0, "high": 3.0, "mean": 1.0, "std": 0.5}}
 BASE = torch.tensor([[-1.0, 0.0, -3.0], [-2.0, 0.5, -4.0], [-3.0, 1.0, -5.0], [-1.5, 0.2, -3.5]])  # [T + 1, H]
+#: The bundle.json of the small model.
+META = {
+    "model_id": "m1",
+    "template": TEMPLATE.model_dump(mode="json"),
+    "heads": {name: head.model_dump(mode="json") for name, head in HEADS.items()},
+    "towers": TOWERS,
+    "model": SMALL.model_dump(mode="json"),
+    "statistics": STATISTICS,
+    "trained": {"rows": 1},
+}
 
 
 def small_model() -> EngagementModel:

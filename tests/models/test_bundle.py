@@ -10,18 +10,7 @@ import torch
 
 from models import bundle
 from models.errors import BundleDamaged
-from tests.models.small_model import STATISTICS, features, small_model
-from tests.models.snapshots import HEADS, SMALL, TEMPLATE, TOWERS
-
-META = {
-    "model_id": "m1",
-    "template": TEMPLATE.model_dump(mode="json"),
-    "heads": {name: head.model_dump(mode="json") for name, head in HEADS.items()},
-    "towers": TOWERS,
-    "model": SMALL.model_dump(mode="json"),
-    "statistics": STATISTICS,
-    "trained": {"rows": 1},
-}
+from tests.models.small_model import META, features, small_model
 
 
 def saved(directory: Path, shift: float = 0.0) -> Path:

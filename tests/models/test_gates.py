@@ -17,8 +17,8 @@ from models.metrics import sigmoid
 from models.towers import PerTower
 from models.trainer import Batch, Fit, TrainRequest, train
 from models.warm_start import warm
-from tests.models.small_model import STATISTICS, features, small_model
-from tests.models.snapshots import HEADS, SMALL, TEMPLATE, TOWERS, TRAINING, example_columns, write_snapshot
+from tests.models.small_model import META, features, small_model
+from tests.models.snapshots import HEADS, SMALL, TOWERS, TRAINING, example_columns, write_snapshot
 
 ROWS = 20_000
 
@@ -83,15 +83,7 @@ def test_a_bundle_from_before_them_is_read_with_all_of_them_open(tmp_path: Path)
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.3)
     older = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(SUFFIX)}
-    meta = {
-        "model_id": "older",
-        "template": TEMPLATE.model_dump(mode="json"),
-        "heads": {name: head.model_dump(mode="json") for name, head in HEADS.items()},
-        "towers": TOWERS,
-        "model": SMALL.model_dump(mode="json"),
-        "statistics": STATISTICS,
-    }
-    bundle.write_folder(tmp_path / "older", bundle.WEIGHTS, older, bundle.META, meta)
+    bundle.write_folder(tmp_path / "older", bundle.WEIGHTS, older, bundle.META, META)
     read, _ = bundle.load(tmp_path / "older")
     for name, tensor in gates_of(read).items():
         model.state_dict()[name].copy_(tensor)
@@ -101,9 +93,7 @@ def test_a_bundle_from_before_them_is_read_with_all_of_them_open(tmp_path: Path)
 
 def test_a_warm_start_keeps_a_towers_gates_by_its_name_and_starts_a_new_ones_low(tmp_path: Path):
     columns = example_columns(800)
-    snapshot = write_snapshot(tmp_path / "parent", columns)
-    request = TrainRequest(str(snapshot), str(tmp_path / "model"), "model", SMALL, TRAINING, epochs=1, seed=1)
-    parent, _ = bundle.load(train(request).bundle_dir)
+    parent = trained(tmp_path, columns)
     later = write_snapshot(tmp_path / "child", columns, towers=["feed", *reversed(TOWERS)])
     start = warm(read_manifest(later), SMALL, torch.ones(len(HEADS)), str(tmp_path / "model"))
     for before, after in ((parent.linear.gate, start.model.linear.gate), (parent.heads.residual.gate, start.model.heads.residual.gate)):
